@@ -1,0 +1,86 @@
+"""Errors that a user can cause: each says what was wrong, where, and what to do."""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+__all__ = [
+    "DataError",
+    "DivergenceError",
+    "DomainError",
+    "ExtraError",
+    "InterruptedFit",
+    "LeadlineError",
+    "OptionError",
+    "RunError",
+    "ShapeError",
+    "VerbError",
+    "nearest",
+    "require_extra",
+    "unknown_name",
+]
+
+
+class LeadlineError(Exception):
+    """The root of every error that a user can cause and can mend."""
+
+
+class DataError(LeadlineError, ValueError):
+    """A file, row or sample does not hold what it should."""
+
+
+class ShapeError(LeadlineError, ValueError):
+    """A tensor has the wrong shape, type or range for the domain."""
+
+
+class OptionError(LeadlineError, ValueError):
+    """An option or a name is unknown, or its value is out of range."""
+
+
+class DomainError(LeadlineError, TypeError):
+    """A model was asked to hold a domain that it cannot."""
+
+
+class VerbError(LeadlineError, TypeError):
+    """A model lacks the verb that was asked of it."""
+
+
+class RunError(LeadlineError, OSError):
+    """A run directory cannot be read or written."""
+
+
+class DivergenceError(LeadlineError, ArithmeticError):
+    """Training produced a value that is not finite."""
+
+
+class ExtraError(LeadlineError, ImportError):
+    """An optional dependency is not installed."""
+
+
+class InterruptedFit(KeyboardInterrupt):
+    """Ctrl-C stopped a training after its step; the message says how to resume."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean "x"?)` for the known name closest to `name`, or an empty string."""
+    found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f' (did you mean "{found[0]}"?)' if found else ""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> OptionError:
+    """Return the error that names an unknown `kind` and lists the `known` ones."""
+    names = sorted(known)
+    return OptionError(f'unknown {kind} "{name}"{nearest(name, names)}; known: {", ".join(names)}')
+
+
+def require_extra(module: str, extra: str) -> ModuleType:
+    """Return the imported `module`, or say which extra of the project installs it.
+
+    Raises:
+        ExtraError: If the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ExtraError(f"this needs {module.split('.')[0]}: pip install 'leadline[{extra}]'") from error

@@ -1,0 +1,1 @@
+"""Algorithms on distributions; they know no model class."""

@@ -1,0 +1,1 @@
+"""Models, in families; one file a model."""

@@ -1,0 +1,1 @@
+"""The autoencoders family of models."""

@@ -1,0 +1,1 @@
+"""The autoregressive family of models."""

@@ -1,0 +1,1 @@
+"""The boltzmann family of models."""

@@ -1,0 +1,1 @@
+"""The flows family of models."""

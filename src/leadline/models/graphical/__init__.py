@@ -1,0 +1,1 @@
+"""The graphical family of models."""

@@ -1,0 +1,1 @@
+"""The structure family of models."""
