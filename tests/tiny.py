@@ -1,0 +1,74 @@
+"""Small data sets, one of each domain, made in memory."""
+
+import torch
+from torch import Tensor
+
+from leadline.core import (
+    Bits,
+    Categories,
+    Classes,
+    Counts,
+    Domain,
+    Images,
+    Labels,
+    Table,
+    Targets,
+    Tokens,
+    Vectors,
+)
+from leadline.data import Dataset, Split
+
+TRAIN, REST = 120, 30
+KINDS = ("images", "bits", "vectors", "targets", "categories", "table", "tokens", "counts")
+
+
+def tiny(kind: str) -> Dataset:
+    """Return 120 + 30 + 30 samples whose distribution depends on one of three classes."""
+    generator = torch.Generator().manual_seed(7)
+    n = TRAIN + 2 * REST
+    y = torch.arange(n) % 3
+    noise = torch.randn(n, 16, generator=generator)
+    level = noise + (y - 1.0)[:, None]  # (n, 16), shifted by class
+    domain, x = _samples(kind, level)
+    labels: Labels | None = Classes(("low", "middle", "high"))
+    target: Tensor | None = y
+    if kind == "targets":
+        target = (3 * x[:, :1] + 5).float()
+        labels = Targets(("t",), (float(target.mean()),), (float(target.std()),))
+    if kind == "tokens":
+        labels, target = None, None
+
+    def split(start: int, stop: int) -> Split:
+        return Split(x[start:stop], None if target is None else target[start:stop])
+
+    return Dataset(
+        name=f"tiny-{kind}",
+        domain=domain,
+        labels=labels,
+        train=split(0, TRAIN),
+        valid=split(TRAIN, TRAIN + REST),
+        test=split(TRAIN + REST, n),
+    )
+
+
+def _samples(kind: str, level: Tensor) -> tuple[Domain, Tensor]:
+    if kind == "images":
+        return Images(1, 4, 4, 4), level.add(2).clamp(0, 3).to(torch.uint8).view(-1, 1, 4, 4)
+    if kind == "bits":
+        return Bits((1, 3, 3)), (level[:, :9] > 0).to(torch.uint8).view(-1, 1, 3, 3)
+    if kind in ("vectors", "targets"):
+        x = torch.stack([level[:, 0], level[:, 0] + 0.5 * level[:, 1], level[:, 2]], 1)
+        x = x * torch.tensor([2.0, 0.5, 10.0]) + torch.tensor([0.0, 100.0, -30.0])
+        return Vectors(("a", "b", "c"), tuple(x.mean(0).tolist()), tuple(x.std(0).tolist())), x
+    sizes = torch.tensor([2, 3, 4])
+    codes = (level[:, :3].add(1.5).clamp(0, 2.99) / 3 * sizes).long()
+    categories = Categories((2, 3, 4), ("p", "q", "r"), (("a", "b"), ("a", "b", "c"), ("a", "b", "c", "d")))
+    if kind == "categories":
+        return categories, codes
+    if kind == "table":
+        reals = level[:, 4:6] * 3 + 20
+        vectors = Vectors(("u", "v"), tuple(reals.mean(0).tolist()), tuple(reals.std(0).tolist()))
+        return Table(vectors, categories), torch.cat([reals, codes.float()], 1)
+    if kind == "tokens":
+        return Tokens(tuple("abcde"), 6), level[:, :6].add(2.5).clamp(0, 4).long()
+    return Counts(tuple("abcd")), level[:, :4].exp().round().long()
