@@ -77,8 +77,8 @@ def uniform_of_rows(x: Tensor, width: int, draws: int = 1) -> Tensor:
     key = _mix(_mix(bits + 1) + (place + 1) * _GAMMA).sum(1)  # (n,), wraps around on purpose
     cell = torch.arange(draws * width, device=x.device, dtype=torch.int64).view(draws, 1, width)
     mixed = _mix(_mix(key)[None, :, None] + (cell + 1) * _GAMMA)
-    mantissa = (mixed >> 40) & ((1 << 24) - 1)
-    return (mantissa.to(torch.float32) + 0.5) / (1 << 24)
+    mantissa = (mixed >> 41) & ((1 << 23) - 1)  # one bit to spare: the half below stays exact in float32
+    return (mantissa.to(torch.float32) + 0.5) / (1 << 23)
 
 
 def normal_of_rows(x: Tensor, width: int, draws: int = 1) -> Tensor:
