@@ -1,5 +1,7 @@
 """From a name or a path to a data set."""
 
 from leadline.data.dataset import Dataset, Split, Stream
+from leadline.data.describe import Description, describe
+from leadline.data.load import load
 
-__all__ = ["Dataset", "Split", "Stream"]
+__all__ = ["Dataset", "Description", "Split", "Stream", "describe", "load"]

@@ -5,6 +5,7 @@ Symbols:
 """
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from leadline.core import Bits, Categories, Domain, DomainError, Images, Labels, OptionError, Table, Vectors
 
-__all__ = ["Dataset", "Split", "Stream"]
+__all__ = ["Dataset", "Split", "Stream", "moments"]
+
+MOST_MEASURED = 10_000
 
 
 class Stream(ABC):
@@ -34,6 +37,27 @@ class Stream(ABC):
     def digest(self) -> bytes:
         """Return a hash of what the samples are, without decoding them all."""
 
+    def select(self, index: Tensor) -> "Stream":
+        """Return the stream of the samples at `index` (k,)."""
+        return _Selected(self, index)
+
+
+@dataclass(frozen=True)
+class _Selected(Stream):
+    """Some samples of another stream."""
+
+    source: Stream
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self.source[self.index[index]]
+
+    def digest(self) -> bytes:
+        return hashlib.sha256(self.source.digest() + self.index.numpy().tobytes()).digest()
+
 
 @dataclass(frozen=True)
 class _Mapped(Stream):
@@ -49,7 +73,10 @@ class _Mapped(Stream):
         return self.function(self.source[index])
 
     def digest(self) -> bytes:
-        return self.source.digest()
+        return hashlib.sha256(self.source.digest() + repr(self.function).encode()).digest()
+
+    def select(self, index: Tensor) -> Stream:
+        return _Mapped(self.source.select(index), self.function)
 
 
 @dataclass(frozen=True)
@@ -80,6 +107,11 @@ class Split:
         """Return samples and labels in their order, `size` at a time."""
         for start in range(0, len(self), size):
             yield self.rows(torch.arange(start, min(start + size, len(self))))
+
+    def select(self, index: Tensor) -> "Split":
+        """Return the samples at `index` (k,); a stream stays one."""
+        x = self.x.select(index) if isinstance(self.x, Stream) else self.x[index]
+        return Split(x, None if self.y is None else self.y[index])
 
     def head(self, most: int) -> "Split":
         """Return at most `most` samples in memory, spread evenly over the split."""
@@ -127,14 +159,15 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change when any sample or label changes."""
-        digest = hashlib.sha256(repr(self.domain.to_json()).encode())
+        digest = hashlib.sha256(repr((self.domain.to_json(), self.labels)).encode())
         for split in (self.train, self.valid, self.test):
+            digest.update(f"{len(split)} {split.y is not None}".encode())
             if isinstance(split.x, Stream):
                 digest.update(split.x.digest())
             else:
-                digest.update(split.x.contiguous().cpu().numpy().tobytes())
+                digest.update(_bytes(split.x))
             if split.y is not None:
-                digest.update(split.y.contiguous().cpu().numpy().tobytes())
+                digest.update(_bytes(split.y))
         return digest.hexdigest()[:16]
 
     def binarize(self, threshold: float | None = None) -> "Dataset":
@@ -147,17 +180,10 @@ class Dataset:
             return self
         if not isinstance(self.domain, (Images, Vectors)):
             raise DomainError(f"binarize needs Images or Vectors, but the data are {self.domain}")
-        if isinstance(self.domain, Images):
-            middle = Tensor([(self.domain.levels - 1) / 2 if threshold is None else threshold])
-        else:
-            middle = Tensor(self.domain.mean) if threshold is None else Tensor([threshold])
-        if not bool(torch.isfinite(middle).all()):
+        if threshold is not None and not math.isfinite(threshold):
             raise OptionError(f"threshold must be a finite number, got {threshold}")
-
-        def above(x: Tensor) -> Tensor:
-            return (x > middle).to(torch.uint8)
-
-        return self._converted(Bits(self.domain.shape), above, {"binarize": threshold or float(middle[0])})
+        step = "binarize" if threshold is None else f"binarize:{float(threshold)!r}"
+        return self._converted(Bits(self.domain.shape), _Above(_middle(self.domain, threshold)), step)
 
     def vectors(self) -> "Dataset":
         """Return the data as real Vectors: pixels as columns, categories one-hot."""
@@ -165,17 +191,13 @@ class Dataset:
             return self
         if not isinstance(self.domain, (Images, Bits, Categories, Table)):
             raise DomainError(f"vectors() needs pictures, bits or a table, but the data are {self.domain}")
-        plain = _one_hot_columns(self.domain) if isinstance(self.domain, (Categories, Table)) else _flat
-        sample = plain(self.train.head(10_000).x)  # type: ignore[arg-type]
-        mean, scale = sample.mean(0), sample.std(0)
-        scale = torch.where(scale > 0, scale, torch.ones(()))
+        plain = _Plain(self.domain)
+        sample = plain(self.train.head(MOST_MEASURED).x)  # type: ignore[arg-type]
+        mean, scale = moments(sample)
         names = tuple(f"x{i}" for i in range(sample.shape[1]))
-        domain = Vectors(names, tuple(mean.tolist()), tuple(scale.tolist()))
-        return self._converted(domain, plain, {"vectors": True})
+        return self._converted(Vectors(names, mean, scale), plain, "vectors")
 
-    def _converted(
-        self, domain: Domain, function: Callable[[Tensor], Tensor], options: dict[str, Any]
-    ) -> "Dataset":
+    def _converted(self, domain: Domain, function: Callable[[Tensor], Tensor], step: str) -> "Dataset":
         """Return the data with another domain, every sample passed through `function`."""
         return replace(
             self,
@@ -183,22 +205,57 @@ class Dataset:
             train=self.train.mapped(function),
             valid=self.valid.mapped(function),
             test=self.test.mapped(function),
-            options={**self.options, **options},
+            options={**self.options, "convert": [*self.options.get("convert", []), step]},
         )
 
 
-def _flat(x: Tensor) -> Tensor:
-    """Return samples as rows of float32."""
-    return x.flatten(1).to(torch.float32)
+def moments(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of the known values of each column: (n, d) -> d, d.
+
+    A column that is constant up to rounding, or has no known value, has the scale 1.
+    """
+    known = ~torch.isnan(x)
+    count = known.sum(0).clamp(min=1)
+    mean = torch.where(known, x, 0.0).double().sum(0) / count
+    spread = torch.where(known, x.double() - mean, 0.0).square().sum(0).div(count).sqrt()
+    varies = spread > 1e-6 * mean.abs()
+    return tuple(mean.tolist()), tuple(torch.where(varies, spread, 1.0).tolist())
 
 
-def _one_hot_columns(domain: Categories | Table) -> Callable[[Tensor], Tensor]:
-    """Return the function that keeps real columns raw and makes categories one-hot."""
-    if isinstance(domain, Categories):
-        return domain.features
-    reals = domain.reals.dims
+def _bytes(x: Tensor) -> Any:
+    """Return the bytes of a tensor, without a copy where it is contiguous on the CPU."""
+    return x.contiguous().cpu().flatten().view(torch.uint8).numpy().data
 
-    def spread(x: Tensor) -> Tensor:
-        return torch.cat([x[:, :reals], domain.features(x)[:, reals:]], -1)
 
-    return spread
+def _middle(domain: Images | Vectors, threshold: float | None) -> tuple[float, ...]:
+    """Return what a value must exceed to be a 1: one number, or one a column."""
+    if threshold is not None:
+        return (float(threshold),)
+    return ((domain.levels - 1) / 2,) if isinstance(domain, Images) else domain.mean
+
+
+@dataclass(frozen=True)
+class _Above:
+    """Whether each value is above a threshold."""
+
+    middle: tuple[float, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return bits (n, *shape) uint8."""
+        return (x > torch.tensor(self.middle)).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """Samples as rows of float32: pixels as columns, real columns raw, categories one-hot."""
+
+    domain: Images | Bits | Categories | Table
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return rows (n, d)."""
+        if isinstance(self.domain, Categories):
+            return self.domain.features(x)
+        if isinstance(self.domain, Table):
+            reals = self.domain.reals.dims
+            return torch.cat([x[:, :reals], self.domain.features(x)[:, reals:]], -1)
+        return x.flatten(1).to(torch.float32)
