@@ -27,17 +27,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from leadline.core import Batch, Density, Described, Domain, DomainError, OptionError
-from leadline.core.errors import unknown_name
+from leadline.core import Batch, Density, Described, Domain, OptionError
 from leadline.core.randomness import normal, normal_of_rows
+from leadline.nets.architecture import is_convolutional
 from leadline.nets.convolution import ConvDecoder, ConvEncoder
 from leadline.nets.dense import dense
 
 __all__ = ["VAE", "divergence"]
 
-ARCHITECTURES = ("auto", "dense", "conv")
 _NUMBERS_AT_ONCE = 1 << 22
-_LARGE_PICTURE = 16 * 16
 
 
 def divergence(mean: Tensor, log_scale: Tensor) -> Tensor:
@@ -95,7 +93,8 @@ class VAE(nn.Module):
         data: Described,
         *,
         latent: int = 16,
-        hidden: tuple[int, ...] | None = None,
+        hidden: tuple[int, ...] = (256,),
+        channels: tuple[int, ...] = (32, 64, 128),
         architecture: str = "auto",
         likelihood: str | None = None,
     ) -> "VAE":
@@ -104,15 +103,19 @@ class VAE(nn.Module):
         Args:
             data: A data set, or anything with a domain.
             latent: Number of latent variables.
-            hidden: Widths of the encoder's hidden layers, or channels of its convolutions; the decoder
-                has them in reverse. (256,) or (32, 64, 128) if None.
-            architecture: "dense", "conv" (pictures only), or "auto": conv from 16 x 16 pixels on.
+            hidden: Widths of the dense encoder's hidden layers; the decoder mirrors them.
+            channels: Channels of the convolutional encoder's stages; the decoder mirrors them.
+            architecture: "dense", "conv" (pictures only), or "auto": convolutional for pictures whose
+                sides have at least 16 pixels.
             likelihood: Name of the domain's likelihood head, its default if None.
         """
         domain = data.domain
         head = domain.likelihood(likelihood)
-        coders = _convolutional if _is_convolutional(architecture, domain) else _dense
-        return cls(domain, *coders(domain, max(latent, 1), hidden, head.parameters), latent, likelihood)
+        if is_convolutional(architecture, domain.planes):
+            coders = _convolutional(domain, max(latent, 1), channels, head.parameters)
+        else:
+            coders = _dense(domain, max(latent, 1), hidden, head.parameters)
+        return cls(domain, *coders, latent, likelihood)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean of -ELBO of `batch.x` with one draw of z a row, in nats, shape ()."""
@@ -198,32 +201,17 @@ def _noise(x: Tensor, mean: Tensor, samples: int, generator: torch.Generator | N
     return normal_of_rows(x, mean.shape[1], samples).to(mean)
 
 
-def _dense(
-    domain: Domain, latent: int, hidden: tuple[int, ...] | None, outputs: int
-) -> tuple[nn.Module, nn.Module]:
+def _dense(domain: Domain, latent: int, hidden: tuple[int, ...], outputs: int) -> tuple[nn.Module, nn.Module]:
     """Return dense encoder and decoder."""
-    widths = (256,) if hidden is None else hidden
-    encoder = dense((domain.feature_count, *widths, 2 * latent))
-    return encoder, dense((latent, *reversed(widths), outputs))
+    encoder = dense((domain.feature_count, *hidden, 2 * latent))
+    return encoder, dense((latent, *reversed(hidden), outputs))
 
 
 def _convolutional(
-    domain: Domain, latent: int, hidden: tuple[int, ...] | None, outputs: int
+    domain: Domain, latent: int, channels: tuple[int, ...], outputs: int
 ) -> tuple[nn.Module, nn.Module]:
     """Return convolutional encoder and decoder; without batch normalisation, which would mix rows."""
     planes = domain.planes or (1, 1, 1)
-    channels = hidden or (32, 64, 128)
     encoder = nn.Sequential(nn.Unflatten(1, planes), ConvEncoder(planes, 2 * latent, channels, norm="layer"))
     picture = (outputs // (planes[1] * planes[2]), planes[1], planes[2])
     return encoder, ConvDecoder(latent, picture, channels[::-1], norm="layer")
-
-
-def _is_convolutional(architecture: str, domain: Domain) -> bool:
-    """Return whether the networks are to be convolutional."""
-    if architecture not in ARCHITECTURES:
-        raise unknown_name("architecture", architecture, ARCHITECTURES)
-    if architecture == "conv" and domain.planes is None:
-        raise DomainError(f'architecture "conv" needs pictures, but the data are {domain}; use "dense"')
-    planes = domain.planes
-    large = planes is not None and planes[1] * planes[2] >= _LARGE_PICTURE
-    return architecture == "conv" or (architecture == "auto" and large)
