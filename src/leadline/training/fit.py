@@ -1,0 +1,441 @@
+"""`fit`: any model on any data set, by descending, sweeping or stacking."""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from leadline.core import (
+    Batch,
+    Classes,
+    DataError,
+    Domain,
+    DomainError,
+    InterruptedFit,
+    LeadlineError,
+    OptionError,
+    Recipe,
+    RunError,
+)
+from leadline.core.errors import unknown_name
+from leadline.core.randomness import derive_seed
+from leadline.core.verbs import has_verb, way_of
+from leadline.data import Dataset, Split
+from leadline.training.augment import augmenter
+from leadline.training.checkpoint import LAST, load_weights, restore_randomness, unpack, weights_of
+from leadline.training.files import free_directory, read_json, write_tensors
+from leadline.training.loop import Hook, Phase, Probe, Session, descend, interrupts, sweep, threads_for
+from leadline.training.machine import Crew, choose_device, cpu_threads, crew, device_of
+from leadline.training.progress import make_progress
+from leadline.training.record import Record, versions
+from leadline.training.run import Run
+from leadline.training.settings import Settings
+
+__all__ = ["fit", "refresh_batchnorm"]
+
+_EPOCHS, _SWEEPS = 20, 200
+
+
+def fit(  # noqa: PLR0913
+    model: nn.Module,
+    data: Dataset,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    budget: float | None = None,
+    batch_size: int | None = None,
+    optimizer: str | None = None,
+    lr: float | None = None,
+    optimizer_options: Mapping[str, Any] | None = None,
+    schedule: str | None = None,
+    warmup: int = 0,
+    weight_decay: float = 0.0,
+    clip: float | None = None,
+    accumulate: int = 1,
+    label_smoothing: float = 0.0,
+    patience: int | None = None,
+    select: Literal["best", "last"] = "best",
+    tolerance: float = 1e-4,
+    validate_every: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "fp32",
+    channels_last: bool = False,
+    compile: bool = False,  # noqa: A002
+    augment: str | None = None,
+    threads: int | None = None,
+    sharding: str | None = None,
+    after_step: Hook | None = None,
+    probe: Probe | None = None,
+    probe_every: int = 0,
+    checkpoint_every: float = 30.0,
+    out: str | os.PathLike[str] | Literal[False] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Train `model` on `data` the way it learns, and return the run.
+
+    A model with `stages()` is learned stage by stage, then as a whole; one with `sweep(x)` by full
+    steps until they no longer improve it; one with `loss(batch)` or `players()` by gradient steps.
+    Where a setting is None the model's own `recommended` dictionary decides, else a default.
+
+    Args:
+        model: Any module that learns in one of these ways.
+        data: What it learns from; a model that only predicts learns from labelled rows alone.
+        epochs: Passes over the training split in each phase (20), or most sweeps (200).
+        steps: Most steps of each phase; with `epochs` too, whichever ends first.
+        budget: Most seconds of training; a run with a budget depends on the machine's speed.
+        batch_size: Samples of a batch (128), over all processes together.
+        optimizer: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw or lbfgs ("adam").
+        lr: Learning rate; a usual one for the optimiser by default.
+        optimizer_options: Further options of the torch optimiser.
+        schedule: constant, linear, cosine or step, over the whole phase ("constant").
+        warmup: Steps over which the learning rate rises from zero.
+        weight_decay: Weight decay of the optimiser.
+        clip: Largest norm of the gradient.
+        accumulate: Batches whose gradients make one step.
+        label_smoothing: Weight moved from the given class to all, in [0, 1).
+        patience: Validations without a better figure after which to stop.
+        select: Keep the "best" weights by the validation figure, or the "last".
+        tolerance: Relative gain of a sweep below which sweeping ends.
+        validate_every: Epochs between validations.
+        seed: Seed of the order of samples and of all draws while training.
+        device: auto, cpu, cuda or mps.
+        precision: fp32, bf16 or fp16; weights stay in fp32.
+        channels_last: Keep pictures and convolutions in channels-last order.
+        compile: Compile the loss with torch.compile.
+        augment: Random changes of training pictures: "flip", "crop" or "flip+crop".
+        threads: CPU threads; few where steps are small by default.
+        sharding: "full" spreads parameters over the processes of torchrun (FSDP2).
+        after_step: Called as after_step(model, step) after every step.
+        probe: Called as probe(model, step) every `probe_every` steps; returns numbers to record.
+        probe_every: Steps between probes; 0 for never.
+        checkpoint_every: Seconds between checkpoints; 0 for one after every step.
+        out: Directory of the run; runs/<model>-<data>-<number> by default; False writes nothing.
+        resume: Go on with the run in `out`; starts it if it is not there.
+        progress: Show a live bar on a terminal, plain lines elsewhere.
+
+    Returns:
+        The run; its model is `model` itself, trained, in evaluation mode.
+
+    Raises:
+        OptionError: If a setting is unknown or out of range.
+        DivergenceError: If a loss is not finite; the last good checkpoint stays.
+        RunError: If the run cannot be written or resumed.
+        InterruptedFit: If Ctrl-C stopped it, after a checkpoint.
+    """
+    wanted: dict[str, Any] = {
+        "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
+        "optimizer_options": dict(optimizer_options) if optimizer_options is not None else None,
+        "schedule": schedule, "clip": clip,
+    }  # fmt: skip
+    settings = Settings(
+        **_resolved(model, wanted, bounded=steps is not None or budget is not None),
+        steps=steps, budget=budget, warmup=warmup, weight_decay=weight_decay, accumulate=accumulate,
+        label_smoothing=label_smoothing, patience=patience, select=select, tolerance=tolerance,
+        validate_every=validate_every, seed=seed, device=device, precision=precision,
+        channels_last=channels_last, compile=compile, augment=augment, threads=threads,
+        sharding=sharding, checkpoint_every=checkpoint_every,
+    )  # fmt: skip
+    _suits(model, data, settings)
+    place = choose_device(settings.device)
+    team = crew(place)
+    folder = _folder(model, data, out, team, resume=resume)
+    session = Session(
+        model=model, settings=settings, device=place, crew=team, folder=folder,
+        record=Record(_described(model, data, settings, folder), writes=team.leads),
+        progress=make_progress(shown=progress and team.leads),
+        after_step=after_step, probe=probe, probe_every=probe_every,
+    )  # fmt: skip
+    devices = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), cpu_threads(settings.threads):
+        return _train(session, data, resume=resume)
+
+
+def _train(session: Session, data: Dataset, *, resume: bool) -> Run:
+    """Prepare or restore the session, learn every phase, and leave the run as it should be found."""
+    model, run = session.model, session.record.run
+    seed, rank = session.settings.seed, session.crew.rank
+    torch.manual_seed(seed if rank == 0 else derive_seed(seed, rank))
+    model.to(session.device)
+    if session.settings.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    resumed = resume and session.folder is not None and (session.folder / LAST).is_file()
+    if resumed:
+        _restore(session)
+    try:
+        session.record.start(session.position.total if resumed else None)
+        session.record.save("running")
+        with interrupts(session):
+            _learn(session, data, resumed=resumed)
+        session.record.close()
+    except InterruptedFit as stop:
+        _settle(session, "interrupted", str(stop))
+        raise InterruptedFit(f"{stop}; {_how_to_resume(session)}") from None
+    except LeadlineError as error:
+        _settle(session, "failed", str(error))
+        raise type(error)(f"{error}; {_how_to_resume(session)}") from error
+    session.progress.close(str(run))
+    return run
+
+
+def _learn(session: Session, data: Dataset, *, resumed: bool) -> None:
+    """Learn every phase from the session's position on, then write the finished model."""
+    settings, position, model = session.settings, session.position, session.model
+    if not resumed:
+        session.checkpoint()
+    phases = _phases(session, data)
+    for number, make in enumerate(phases):
+        if number < position.phase:
+            continue
+        phase = make()
+        with cpu_threads(settings.threads or threads_for(session, phase)):
+            (sweep if has_verb(phase.learner, "sweep") else descend)(session, phase)
+            if phase.join is not None:
+                phase.join()
+        if number < len(phases) - 1:
+            position.next_phase()
+            session.best = None
+    session.tick()
+    session.checkpoint()
+    if session.best is not None and settings.select == "best":
+        load_weights(model, session.best, "memory")
+    model.eval()
+    run = session.record.run
+    run.steps, run.seconds = position.total, position.seconds
+    if session.folder is not None:
+        weights = weights_of(model)
+        if session.crew.leads:
+            write_tensors(session.folder / "model.safetensors", weights)
+    session.record.save("done")
+
+
+def _phases(session: Session, data: Dataset) -> list[Callable[[], Phase]]:
+    """Return how to make each phase, in order: the stages, then the whole model."""
+    model = session.model
+    stages: list[nn.Module] = list(model.stages()) if way_of(model) == "stack" else []  # type: ignore[operator]
+    train, valid = _learnable(model, data.train, data), _learnable(model, data.valid, data)
+
+    def stage(number: int) -> Phase:
+        learner, below = stages[number], stages[:number]
+        join = getattr(model, "join", None) if number == len(stages) - 1 else None
+        return Phase(
+            f"stage {number + 1}",
+            learner,
+            _coded(train, below),
+            _coded(valid, below),
+            None,
+            choose=False,
+            join=join,
+        )
+
+    makers: list[Callable[[], Phase]] = [partial(stage, number) for number in range(len(stages))]
+    if not stages or has_verb(model, "loss") or has_verb(model, "players") or has_verb(model, "sweep"):
+        makers.append(lambda: Phase(session.record.run.name, model, train, valid, data.labels))
+    return makers
+
+
+def _learnable(model: nn.Module, split: Split, data: Dataset) -> Split:
+    """Return the rows a model can learn from: labelled ones alone if all it does is predict."""
+    generates = any(has_verb(model, verb) for verb in ("sample", "log_prob", "decode"))
+    if generates or not has_verb(model, "predict") or split.y is None or data.labels is None:
+        return split
+    known = data.labels.known(split.y)
+    if bool(known.all()):
+        return split
+    places = known.nonzero().squeeze(1)
+    if isinstance(split.x, Tensor):
+        return Split(*split.rows(places))
+    return Split(split.x.select(places), split.y[places])
+
+
+def _coded(split: Split, below: list[nn.Module]) -> Split:
+    """Return the split as the stages `below` encode it, one after the other."""
+
+    @torch.no_grad()
+    def encode(x: Tensor) -> Tensor:
+        for stage in below:
+            x = stage.eval().encode(x.to(device_of(stage)))  # type: ignore[operator]
+        return x
+
+    if not below:
+        return split
+    if isinstance(split.x, Tensor):
+        parts = [encode(x).cpu() for x, _ in split.batches(1024)]
+        return Split(torch.cat(parts) if parts else split.x, split.y)
+    return split.mapped(encode)
+
+
+def _restore(session: Session) -> None:
+    """Put the state of an earlier start of this run back.
+
+    Raises:
+        RunError: If the state is damaged.
+        OptionError: If a setting differs that decided the steps already taken.
+    """
+    if session.folder is None:
+        return
+    saved = read_json(session.folder / "run.json")
+    failed = saved.get("status") == "failed"
+    session.settings = session.settings.resumed_from(saved.get("settings", {}), after_failure=failed)
+    session.record.run.settings = session.settings.to_json()
+    if saved.get("data", {}).get("fingerprint") != session.record.run.fingerprint:
+        raise RunError(f"cannot resume {session.folder}: it learned from other data")
+    sections, position, note = unpack(session.folder / LAST)
+    load_weights(session.model, sections["model"], str(session.folder / LAST))
+    session.position, session.best = position, sections["best"] or None
+    restore_randomness(sections["random"])
+    if note["optimizers"]:
+        session.restore = (sections["optimizer"], note)
+
+
+def _settle(session: Session, status: str, message: str) -> None:
+    """Write how the run ended, as far as that is possible."""
+    session.model.eval()
+    run = session.record.run
+    run.steps, run.seconds = session.position.total, session.position.seconds
+    with suppress(RunError):  # the disk may be full: the first error is the one to tell
+        session.record.save(status, message)
+        session.record.close()
+    session.progress.close(f"{run.name}: {message}")
+
+
+def _how_to_resume(session: Session) -> str:
+    """Return the advice that ends a message about a run that stopped early."""
+    if session.folder is None:
+        return "nothing was written (out=False)"
+    return f'the last checkpoint is kept; to go on: resume=True with out="{session.folder}" (--resume)'
+
+
+def _resolved(model: nn.Module, wanted: dict[str, Any], *, bounded: bool) -> dict[str, Any]:
+    """Return settings with what the model recommends, or a default, in place of None."""
+    sweeps = has_verb(model, "sweep") and way_of(model) == "sweep"
+    defaults = {
+        "epochs": None if bounded else (_SWEEPS if sweeps else _EPOCHS),
+        "batch_size": 128,
+        "optimizer": "adam",
+        "schedule": "constant",
+    }
+    recommended = dict(getattr(model, "recommended", {}))
+    for key in recommended:
+        if key not in wanted:
+            raise unknown_name("recommended setting", key, wanted)
+    if bounded or wanted["optimizer"] not in (None, recommended.get("optimizer", "adam")):
+        recommended.pop("epochs" if bounded else "optimizer_options", None)
+    if wanted["optimizer"] not in (None, recommended.get("optimizer", "adam")):
+        recommended = {
+            k: v for k, v in recommended.items() if k not in ("optimizer", "lr", "optimizer_options")
+        }
+    chosen = defaults | recommended | {key: value for key, value in wanted.items() if value is not None}
+    return {key: chosen.get(key) for key in wanted}
+
+
+def _suits(model: nn.Module, data: Dataset, settings: Settings) -> None:
+    """Check that model, data and settings fit together.
+
+    Raises:
+        DataError: If there is nothing to learn from.
+        DomainError: If the model was built for other samples.
+        OptionError: If a setting does not apply.
+    """
+    way_of(model)
+    if len(_learnable(model, data.train, data)) == 0:
+        raise DataError(f"{data.name} has no sample to learn from in its training split")
+    domain = getattr(model, "domain", None)
+    if isinstance(domain, Domain) and (domain.kind, domain.shape) != (data.domain.kind, data.domain.shape):
+        raise DomainError(f"the model was built for {domain}, but the data are {data.domain}")
+    if settings.label_smoothing and not (isinstance(data.labels, Classes) and has_verb(model, "predict")):
+        raise OptionError("label_smoothing applies to classifiers; this model does not predict classes")
+    if settings.augment:
+        augmenter(settings.augment, data.domain)
+
+
+def _folder(
+    model: nn.Module,
+    data: Dataset,
+    out: str | os.PathLike[str] | Literal[False] | None,
+    team: Crew,
+    *,
+    resume: bool,
+) -> Path | None:
+    """Return the directory of the run, made by the leading process; None to write nothing.
+
+    Raises:
+        RunError: If it holds a run that is not to be resumed, or cannot be made.
+    """
+    if out is False:
+        return None
+    if out is None:
+        stem = Path("runs") / f"{_name(model)}-{data.name}"
+        return Path(team.told(str(free_directory(stem)) if team.leads else ""))
+    folder = Path(out)
+    if (folder / "run.json").exists() and not resume:
+        raise RunError(f"{folder} already holds a run: give another out=, or resume=True (--resume) to go on")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {folder}: {error.strerror}; choose another out=") from error
+    return folder
+
+
+def _name(model: nn.Module) -> str:
+    recipe = getattr(model, "recipe", None)
+    return recipe.name if isinstance(recipe, Recipe) else type(model).__name__
+
+
+def _described(model: nn.Module, data: Dataset, settings: Settings, folder: Path | None) -> Run:
+    """Return the run before its first step."""
+    recipe = getattr(model, "recipe", None)
+    known = isinstance(recipe, Recipe)
+    return Run(
+        path=folder,
+        model=model,
+        name=_name(model),
+        options=dict(recipe.options) if isinstance(recipe, Recipe) else {},
+        in_catalog=known,
+        domain=data.domain,
+        labels=data.labels,
+        settings=settings.to_json(),
+        data_name=data.name,
+        data_source=data.source,
+        data_options=dict(data.options),
+        fingerprint=data.fingerprint,
+        versions=versions(),
+    )
+
+
+def refresh_batchnorm(model: nn.Module, data: Dataset, *, batch_size: int = 256, most: int = 10_000) -> None:
+    """Estimate the running statistics of batch normalisation again, over at most `most` training samples.
+
+    Needed wherever weights were not reached by training: averages, points on a curve, pruned nets.
+
+    Args:
+        model: A model with `loss`; one without batch normalisation is left as it is.
+        data: Samples to estimate from.
+        batch_size: Samples of a batch.
+        most: Samples to use.
+    """
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    before = [(layer.momentum, layer.training) for layer in norms]
+    model_mode = model.training
+    model.eval()
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain average over the batches
+        layer.train()
+    device = device_of(model)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for x, y in data.train.head(most).batches(batch_size):
+            if len(x) > 1:
+                model.loss(Batch(x.to(device), None if y is None else y.to(device)))  # type: ignore[operator]
+    model.train(model_mode)
+    for layer, (momentum, mode) in zip(norms, before, strict=True):
+        layer.momentum = momentum
+        layer.train(mode)

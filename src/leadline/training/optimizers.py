@@ -1,0 +1,73 @@
+"""Optimisers and learning-rate schedules by name; the optimisers are torch's own."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from leadline.core import OptionError
+
+__all__ = ["OPTIMIZERS", "SCHEDULES", "make_optimizer", "needs_closure", "scheduled"]
+
+# Name: class, learning rate where none is given, fixed options.
+OPTIMIZERS: dict[str, tuple[type[Optimizer], float, dict[str, Any]]] = {
+    "sgd": (torch.optim.SGD, 0.05, {}),
+    "momentum": (torch.optim.SGD, 0.05, {"momentum": 0.9}),
+    "nesterov": (torch.optim.SGD, 0.05, {"momentum": 0.9, "nesterov": True}),
+    "adagrad": (torch.optim.Adagrad, 0.01, {}),
+    "rmsprop": (torch.optim.RMSprop, 1e-3, {}),
+    "adam": (torch.optim.Adam, 1e-3, {}),
+    "adamw": (torch.optim.AdamW, 1e-3, {}),
+    "lbfgs": (torch.optim.LBFGS, 1.0, {}),
+}
+_FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad)
+
+# Name: factor of the learning rate at a fraction of the training in [0, 1].
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda fraction: 1.0,
+    "linear": lambda fraction: 1.0 - fraction,
+    "cosine": lambda fraction: 0.5 * (1.0 + math.cos(math.pi * fraction)),
+    "step": lambda fraction: 0.1 ** ((fraction >= 0.5) + (fraction >= 0.75)),
+}
+
+
+def make_optimizer(
+    name: str,
+    parameters: Sequence[nn.Parameter],
+    *,
+    lr: float | None,
+    weight_decay: float,
+    options: dict[str, Any],
+) -> Optimizer:
+    """Return the optimiser `name` over `parameters`, fused into one kernel where torch can.
+
+    Raises:
+        OptionError: If it does not take an option.
+    """
+    kind, default, fixed = OPTIMIZERS[name]
+    chosen: dict[str, Any] = {"lr": default if lr is None else lr, **fixed, **options}
+    if weight_decay:
+        if kind is torch.optim.LBFGS:
+            raise OptionError("lbfgs takes no weight_decay")
+        chosen["weight_decay"] = weight_decay
+    plain = all(p.is_floating_point() and type(p.data) is torch.Tensor for p in parameters)
+    if issubclass(kind, _FUSED) and plain and all(p.device.type in ("cpu", "cuda") for p in parameters):
+        chosen.setdefault("fused", True)
+    try:
+        return kind(list(parameters), **chosen)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"optimizer {name}: {error}") from error
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Return whether a step evaluates the loss itself, more than once (L-BFGS, sharpness-aware steps)."""
+    return isinstance(optimizer, torch.optim.LBFGS) or bool(getattr(optimizer, "needs_closure", False))
+
+
+def scheduled(schedule: str, warmup: int, step: int, fraction: float) -> float:
+    """Return the factor of the learning rate: a linear rise over `warmup` steps, then the schedule."""
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    return rise * SCHEDULES[schedule](min(fraction, 1.0))
