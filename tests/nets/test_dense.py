@@ -33,6 +33,15 @@ def test_every_activation_lets_a_gradient_through(activation: str) -> None:
     )
 
 
+def test_batch_norm_takes_a_training_batch_of_one_row() -> None:
+    net = dense((3, 4, 2), norm="batch").double()
+    net(torch.randn(20, 3, dtype=torch.float64) + 1)
+    row, before = torch.randn(1, 3, dtype=torch.float64), net[1].running_mean.clone()
+    alone = net(row)
+    torch.testing.assert_close(net[1].running_mean, before)
+    torch.testing.assert_close(alone, net.eval()(row))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

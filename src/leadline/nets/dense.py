@@ -7,11 +7,26 @@ Symbols:
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from leadline.core.errors import OptionError, unknown_name
 
-__all__ = ["ACTIVATIONS", "NORMS", "activation_layer", "dense"]
+__all__ = ["ACTIVATIONS", "NORMS", "BatchNorm", "activation_layer", "dense"]
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that takes a training batch of one row, which has no variance.
+
+    Such a batch (the rest of an epoch) is normalised by the running averages, and leaves them alone.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised units: (n, width) -> (n, width)."""
+        if len(x) > 1 or not self.training:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -26,7 +41,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 NORMS: dict[str, type[nn.Module]] = {
     "none": nn.Identity,
-    "batch": nn.BatchNorm1d,
+    "batch": BatchNorm,
     "layer": nn.LayerNorm,
 }
 

@@ -25,15 +25,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leadline.core import Batch, Described, Domain, DomainError, OptionError, Table, Vectors
+from leadline.core import Batch, Described, Domain, OptionError, Table, Vectors
 from leadline.core.errors import unknown_name
+from leadline.nets.architecture import is_convolutional
 from leadline.nets.convolution import ConvDecoder, ConvEncoder
 from leadline.nets.dense import dense
 
 __all__ = ["Autoencoder"]
 
-_ARCHITECTURES = ("auto", "dense", "conv")
-_SMALLEST_PICTURE = 16  # "auto" takes smaller pictures as columns
+_PRETRAININGS = ("none", "layerwise")
 
 
 class Autoencoder(nn.Module):
@@ -72,7 +72,7 @@ class Autoencoder(nn.Module):
         self,
         domain: Domain,
         latent: int | None = None,
-        hidden: tuple[int, ...] = (256, 64),
+        hidden: tuple[int, ...] = (256,),
         channels: tuple[int, ...] = (32, 64, 128),
         activation: str = "relu",
         *,
@@ -89,8 +89,14 @@ class Autoencoder(nn.Module):
             raise OptionError(f"latent must be at least 1, got {latent}")
         self.reals = _real_columns(domain)
         self.register_buffer("like", torch.empty(0), persistent=False)
-        if _architecture(domain, architecture, pretraining) == "conv":
-            self.encoder, self.decoder = self._convolutional(channels, activation)
+        if pretraining not in _PRETRAININGS:
+            raise unknown_name("pretraining", pretraining, _PRETRAININGS)
+        if pretraining == "layerwise" and architecture == "conv":
+            raise OptionError('pretraining="layerwise" needs architecture="dense"')
+        planes = domain.planes
+        convolutional = is_convolutional(architecture, planes) and pretraining == "none"
+        if convolutional and planes is not None:
+            self.encoder, self.decoder = self._convolutional(planes, channels, activation)
         else:
             sizes = (domain.feature_count, *hidden, self.latent)
             outputs = self.likelihood.parameters - self.reals
@@ -98,17 +104,11 @@ class Autoencoder(nn.Module):
             self.decoder = dense((*sizes[:0:-1], outputs), activation)
 
     def _convolutional(
-        self, channels: tuple[int, ...], activation: str
+        self, planes: tuple[int, int, int], channels: tuple[int, ...], activation: str
     ) -> tuple[nn.Sequential, nn.Sequential]:
         """Return encoder and decoder of pictures, from and to flat rows."""
-        planes = self.domain.planes
-        if planes is None:
-            raise DomainError(
-                "a convolutional autoencoder needs Images, or Bits of shape (channels, height, width), "
-                f'but the data are {self.domain}; set architecture="dense"'
-            )
         depth = self.likelihood.parameters // self.domain.dims
-        outputs = (planes[0] * depth, *planes[1:])
+        outputs = (planes[0] * depth, planes[1], planes[2])
         encoder = ConvEncoder(planes, self.latent, channels, activation=activation)
         decoder = ConvDecoder(self.latent, outputs, channels[::-1], activation=activation)
         return nn.Sequential(nn.Unflatten(1, planes), encoder), nn.Sequential(decoder)
@@ -119,7 +119,7 @@ class Autoencoder(nn.Module):
         data: Described,
         *,
         latent: int | None = None,
-        hidden: tuple[int, ...] = (256, 64),
+        hidden: tuple[int, ...] = (256,),
         channels: tuple[int, ...] = (32, 64, 128),
         activation: str = "relu",
         architecture: str = "auto",
@@ -232,23 +232,3 @@ def _real_columns(domain: Domain) -> int:
     if isinstance(domain, Table):
         return domain.reals.dims
     return domain.dims if isinstance(domain, Vectors) else 0
-
-
-def _architecture(domain: Domain, asked: str, pretraining: str) -> str:
-    """Return "dense" or "conv".
-
-    Raises:
-        OptionError: If a name is unknown, or a convolutional one is to be pre-trained.
-    """
-    if asked not in _ARCHITECTURES:
-        raise unknown_name("architecture", asked, _ARCHITECTURES)
-    if pretraining not in ("none", "layerwise"):
-        raise unknown_name("pretraining", pretraining, ("none", "layerwise"))
-    if pretraining == "layerwise":
-        if asked == "conv":
-            raise OptionError('pretraining="layerwise" needs architecture="dense"')
-        return "dense"
-    if asked == "auto":
-        large = domain.planes is not None and min(domain.planes[1:]) >= _SMALLEST_PICTURE
-        return "conv" if large else "dense"
-    return asked
