@@ -1,0 +1,193 @@
+r"""Weighted Gaussians as one exponential family: what an EM step needs, in a few matrix products.
+
+Log-densities are linear in statistics t(u) of a point, so that all components score all points in one
+product, and all moments are another. With a = (1, u):
+
+    full, tied             t(u) = a a^T, flattened: f = (d + 1)^2
+    diagonal, spherical    t(u) = (1, u, u^2):      f = 1 + 2 d
+
+Statistics are float64 (float32 on devices without it): a squared distance becomes a difference of large
+terms, of which float32 would lose up to 7 digits at a condition number of 10^6.
+
+Symbols:
+    n points, d dimensions, K components, f statistics, u (n, d) points, t (n, f) statistics,
+    w (K,) weights, m (K, d) means, S covariances, P precisions, L Cholesky factors.
+
+Source:
+    Bishop (2006), Pattern Recognition and Machine Learning, sections 2.4 and 9.2.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["COVARIANCES", "Covariance", "Gaussians", "widened"]
+
+Covariance = Literal["full", "tied", "diagonal", "spherical"]
+COVARIANCES = ("full", "tied", "diagonal", "spherical")
+_LOG_2PI = math.log(2 * math.pi)
+_EMPTY = 1e-3  # a component that explains less of a sample than this has nothing to learn from
+_TINY = 1e-300
+
+
+class Gaussians(nn.Module):
+    """`components` weighted Gaussians in `dims` dimensions, held in buffers.
+
+    Args:
+        components: Number K of Gaussians.
+        dims: Number d of dimensions.
+        covariance: Form of the covariances, one of `COVARIANCES`.
+        floor: Least variance in any direction.
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    scale: Tensor
+
+    def __init__(self, components: int, dims: int, covariance: Covariance, floor: float) -> None:
+        super().__init__()
+        self.covariance = covariance
+        self.floor = floor
+        self.dense = covariance in ("full", "tied")
+        self.register_buffer("log_weights", torch.full((components,), -math.log(components)))
+        self.register_buffer("means", torch.randn(components, dims))
+        # Cholesky factors of full and tied covariances, standard deviations of the others
+        self.register_buffer("scale", self.shaped(torch.eye(dims)).clone())
+
+    @property
+    def width(self) -> int:
+        """Return the number f of statistics of a point."""
+        d = self.means.shape[1]
+        return (d + 1) ** 2 if self.dense else 1 + 2 * d
+
+    @property
+    def free_parameters(self) -> int:
+        """Return the number of free parameters: weights, means and covariances."""
+        k, d = self.means.shape
+        triangle = d * (d + 1) // 2
+        spread = {"full": k * triangle, "tied": triangle, "diagonal": k * d, "spherical": k}
+        return k - 1 + k * d + spread[self.covariance]
+
+    def statistics(self, u: Tensor) -> Tensor:
+        """Return t(u) of points: (n, d) -> (n, f)."""
+        one = u.new_ones(u.shape[0], 1)
+        if not self.dense:
+            return torch.cat([one, u, u * u], 1)
+        a = torch.cat([one, u], 1)
+        return (a[:, :, None] * a[:, None, :]).flatten(1)
+
+    def natural(self) -> Tensor:
+        """Return the matrix (f, K) for which t(u) @ natural = log w_k N(u; m_k, S_k)."""
+        k, d = self.means.shape
+        m, scale = _small(self.means), _small(self.scale)
+        if self.dense:
+            P = torch.cholesky_inverse(scale).expand(k, d, d)
+            log_det = scale.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            linear = (P @ m[:, :, None]).squeeze(-1)
+        else:
+            P = (scale if scale.dim() == 2 else scale[:, None]).square().reciprocal().expand(k, d)
+            log_det = P.log().sum(-1) / -2
+            linear = P * m
+        constant = _small(self.log_weights) - d / 2 * _LOG_2PI - log_det - (m * linear).sum(-1) / 2
+        if self.dense:
+            block = P.new_empty(k, d + 1, d + 1)
+            block[:, 0, 0] = constant
+            block[:, 0, 1:] = block[:, 1:, 0] = linear / 2
+            block[:, 1:, 1:] = P / -2
+            rows = block.flatten(1)
+        else:
+            rows = torch.cat([constant[:, None], linear, P / -2], 1)
+        return rows.T.to(device=self.means.device, dtype=widened(self.means).dtype)
+
+    def maximise(self, moments: Tensor) -> Tensor:
+        """Become the most likely mixture of these moments (K, f); return which components are empty (K,).
+
+        An empty component keeps its mean and its own covariance.
+        """
+        counts, means, spread = self._centred(moments)
+        weights = counts / counts.sum()
+        scale = self._factor(self._constrained(spread, weights)).to(self.scale)
+        empty = (counts < _EMPTY).to(self.means.device)
+        if self.covariance != "tied":
+            scale = torch.where(_like_rows(empty, scale), self.scale, scale)
+        self.log_weights.copy_(weights.clamp(min=_TINY).log())
+        self.means.copy_(torch.where(empty[:, None], self.means, means.to(self.means)))
+        self.scale.copy_(scale)
+        return empty
+
+    def revive(self, empty: Tensor, rows: Tensor, moments: Tensor) -> None:
+        """Put empty components on `rows`, with an even share of weight and the covariance of all moments."""
+        _, _, spread = self._centred(moments.sum(0, keepdim=True))
+        covariance = self._constrained(spread, spread.new_ones(1))
+        self.means[empty] = rows.to(self.means)
+        if self.covariance != "tied":
+            self.scale[empty] = self._factor(covariance).to(self.scale)
+        self.log_weights[empty] = -math.log(len(empty))
+        self.log_weights.copy_(torch.log_softmax(self.log_weights, 0))
+
+    def place(self, log_weights: Tensor, means: Tensor, covariance: Tensor) -> None:
+        """Become the mixture of these; covariances in the form of `covariance`, raised to the floor."""
+        self.log_weights.copy_(log_weights)
+        self.means.copy_(means)
+        self.scale.copy_(self._factor(_small(covariance)))
+
+    def shaped(self, shared: Tensor) -> Tensor:
+        """Return one covariance (d, d) given to every component, in the form of `covariance`."""
+        k = self.log_weights.shape[0]
+        if self.dense:
+            return shared if self.covariance == "tied" else shared.expand(k, *shared.shape)
+        own = shared.diagonal().expand(k, -1)
+        return own if self.covariance == "diagonal" else own.mean(1)
+
+    def spread(self, noise: Tensor, component: int) -> Tensor:
+        """Return noise N(0, I) with the covariance of one component: (n, d) -> (n, d)."""
+        if not self.dense:
+            return noise * self.scale[component]
+        return noise @ (self.scale if self.covariance == "tied" else self.scale[component]).T
+
+    def _centred(self, moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return counts (K,), means (K, d), and covariances (K, d, d) or variances (K, d)."""
+        d = self.means.shape[1]
+        moments = _small(moments)
+        counts = moments[:, 0]
+        share = moments / counts.clamp(min=_TINY)[:, None]
+        means = share[:, 1 : d + 1]
+        if not self.dense:
+            return counts, means, share[:, d + 1 :] - means.square()
+        second = share.unflatten(1, (d + 1, d + 1))[:, 1:, 1:]
+        return counts, means, second - means[:, :, None] * means[:, None, :]
+
+    def _constrained(self, spread: Tensor, weights: Tensor) -> Tensor:
+        """Return the best covariances of the chosen form: the average over what is shared."""
+        if self.covariance == "tied":
+            return torch.tensordot(weights, spread, 1)
+        return spread.mean(-1) if self.covariance == "spherical" else spread
+
+    def _factor(self, covariance: Tensor) -> Tensor:
+        """Return the scale of covariances whose eigenvalues are raised to the floor."""
+        if not self.dense:
+            return covariance.clamp(min=self.floor).sqrt()
+        flat = covariance.reshape(-1, *covariance.shape[-2:]).clone()
+        eye = torch.eye(flat.shape[-1], dtype=flat.dtype)
+        low = torch.linalg.cholesky_ex(flat - self.floor * eye).info > 0  # an eigenvalue is below the floor
+        if bool(low.any()):
+            values, vectors = torch.linalg.eigh(flat[low])
+            flat[low] = (vectors * values.clamp(min=self.floor)[:, None, :]) @ vectors.mT
+        return torch.linalg.cholesky(flat).view_as(covariance)
+
+
+def widened(x: Tensor) -> Tensor:
+    """Return `x` in float64, or in float32 where the device has no float64."""
+    return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
+def _small(x: Tensor) -> Tensor:
+    """Return the parameters of K components where all of linear algebra exists: float64 on the CPU."""
+    return x.cpu().double()
+
+
+def _like_rows(mask: Tensor, x: Tensor) -> Tensor:
+    """Return a mask (K,) that broadcasts over the rows of `x` (K, ...)."""
+    return mask.view(-1, *[1] * (x.dim() - 1))
