@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -36,6 +37,14 @@ class Vectors(Domain):
         """Return `size` unnamed columns of mean 0 and scale 1."""
         return cls(tuple(f"x{i}" for i in range(size)), (0.0,) * size, (1.0,) * size)
 
+    def __post_init__(self) -> None:
+        _ = self._moments  # made now, not while somebody traces a graph
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean and scale as tensors: making them anew would cost more than a small batch."""
+        return torch.tensor(self.mean, dtype=torch.float64), torch.tensor(self.scale, dtype=torch.float64)
+
     def __str__(self) -> str:
         return f"Vectors({len(self.columns)} columns)"
 
@@ -66,8 +75,8 @@ class Vectors(Domain):
         return Normal(self.mean, self.scale)
 
     def _features(self, x: Tensor, like: Tensor) -> Tensor:
-        value = x.to(like.device, like.dtype)
-        return (value - value.new_tensor(self.mean)) / value.new_tensor(self.scale)
+        mean, scale = (part.to(like.device, like.dtype) for part in self._moments)
+        return (x.to(like.device, like.dtype) - mean) / scale
 
     def continuous(self, x: Tensor, noise: Tensor | None = None, like: Tensor | None = None) -> Tensor:
         """Return the standardised columns; `noise` is not used. See `Domain.continuous`."""

@@ -157,7 +157,7 @@ class Bits(Domain):
         return Bernoulli(self.shape)
 
     def _features(self, x: Tensor, like: Tensor) -> Tensor:
-        return x.flatten(1).to(like.device, like.dtype) * 2 - 1
+        return _affine(x, 2.0, like)
 
     def continuous(self, x: Tensor, noise: Tensor | None = None, like: Tensor | None = None) -> Tensor:
         """Return u = (x + noise) / 2 in [0, 1), shape of x; see `Domain.continuous`."""
@@ -177,3 +177,10 @@ class Bits(Domain):
     def show(self, sample: Tensor) -> str:
         """Return the bits of one sample."""
         return "".join(str(int(bit)) for bit in sample.flatten()[:64])
+
+
+def _affine(x: Tensor, slope: float, like: Tensor) -> Tensor:
+    """Return slope * x - 1 as rows of floats in one pass over the levels: (n, *shape) -> (n, f)."""
+    rows = x.flatten(1).to(like.device)
+    levels = rows.to(like.dtype) if rows.is_floating_point() else rows
+    return torch.add(like.new_full((1,), -1.0), levels, alpha=slope)
