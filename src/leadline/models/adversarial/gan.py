@@ -134,8 +134,6 @@ class GAN(nn.Module):
         super().__init__()
         if objective not in OBJECTIVES:
             raise unknown_name("objective", objective, OBJECTIVES)
-        if latent < 1:
-            raise OptionError(f"latent must be at least 1, got {latent}")
         if penalty is not None and not penalty >= 0:
             raise OptionError(f"penalty must be at least 0, got {penalty}")
         self.domain = domain.require(Images, Bits, Vectors)
@@ -170,10 +168,12 @@ class GAN(nn.Module):
             penalty: Weight of the gradient penalty, that of the objective if None.
         """
         domain = data.domain.require(Images, Bits, Vectors)
+        if latent < 1:
+            raise OptionError(f"latent must be at least 1, got {latent}")
         if is_convolutional(architecture, domain.planes):
-            nets = _convolutional(domain, max(latent, 1), channels)
+            nets = _convolutional(domain, latent, channels)
         else:
-            nets = _dense(domain, max(latent, 1), hidden)
+            nets = _dense(domain, latent, hidden)
         return cls(domain, *nets, latent, objective, penalty)
 
     @property

@@ -58,7 +58,7 @@ class VAE(nn.Module):
         likelihood: Name of the domain's likelihood head, its default if None.
 
     Raises:
-        OptionError: If `latent` is below 1, or the domain has no such head.
+        OptionError: If the domain has no such head.
 
     Example:
         >>> from leadline.core import Bits, Signature
@@ -79,8 +79,6 @@ class VAE(nn.Module):
         likelihood: str | None = None,
     ) -> None:
         super().__init__()
-        if latent < 1:
-            raise OptionError(f"latent must be at least 1, got {latent}")
         self.domain = domain
         self.latent = latent
         self.likelihood = domain.likelihood(likelihood)
@@ -111,10 +109,12 @@ class VAE(nn.Module):
         """
         domain = data.domain
         head = domain.likelihood(likelihood)
+        if latent < 1:
+            raise OptionError(f"latent must be at least 1, got {latent}")
         if is_convolutional(architecture, domain.planes):
-            coders = _convolutional(domain, max(latent, 1), channels, head.parameters)
+            coders = _convolutional(domain, latent, channels, head.parameters)
         else:
-            coders = _dense(domain, max(latent, 1), hidden, head.parameters)
+            coders = _dense(domain, latent, hidden, head.parameters)
         return cls(domain, *coders, latent, likelihood)
 
     def loss(self, batch: Batch) -> Tensor:
