@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Domain, Quantity, Targets, bootstrap_interval
+from leadline.core import Domain, Quantity, Targets, bootstrap_interval, has_verb
 from leadline.core.randomness import generator_for
 from leadline.data import Dataset, Split
 from leadline.measures.answers import codes, known, split_of
@@ -68,6 +68,8 @@ def representation(model: nn.Module, data: Dataset, draws: int = DRAWS, most: in
         MeasureError: If there are no labels, fewer than two classes, or a code is not finite.
     """
     found = _codes(model, data, most)
+    if has_verb(model, "predict"):
+        found.notes.append("it predicts: its codes may have been learned from all the labels")
     if isinstance(data.labels, Targets):
         return _targets_reading(found)
     if len(found.y_train.unique()) < 2:

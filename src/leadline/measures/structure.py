@@ -54,6 +54,8 @@ def structure(model: nn.Module, data: Dataset) -> Reading:
     notes = []
     if len(clusters.unique()) == 1:
         notes.append("all test samples fall into one cluster")
+    if has_verb(model, "predict"):
+        notes.append("it predicts: its codes may have been learned from all the labels")
     if not bool((test - test[:1]).any()):
         notes.append("the codes are constant: they hold nothing")
     found, rows = _agreement(data, part, clusters, protocol)

@@ -30,6 +30,7 @@ class Task:
         headline: Figures that models are sorted by, by kind of data.
         measure: Reads a model on data.
         controls: Reads the lines that need no training.
+        shown: Figures beside the headline that a printed table shows.
         labelled: Whether the data need labels.
     """
 
@@ -39,6 +40,7 @@ class Task:
     headline: str
     measure: Callable[[nn.Module, Dataset], Reading]
     controls: Callable[[Dataset], dict[str, Reading]]
+    shown: tuple[str, ...]
     labelled: bool = False
 
     @property
@@ -59,6 +61,7 @@ TASKS: dict[str, Task] = {
         "accuracy, or rmse for real targets",
         classification,
         classification_controls,
+        ("nll", "calibration_error", "balanced_accuracy", "mae", "r2"),
         labelled=True,
     ),
     "density": Task(
@@ -68,6 +71,7 @@ TASKS: dict[str, Task] = {
         "bits_per_dim, bits_per_token for text, nats for real columns",
         density,
         density_references,
+        ("nats", "bits_per_dim", "bits_per_token_stateful"),
     ),
     "generation": Task(
         "generation",
@@ -76,6 +80,7 @@ TASKS: dict[str, Task] = {
         "frechet",
         generation,
         generation_controls,
+        ("precision", "recall", "inception", "copying", "nearest_ratio"),
     ),
     "representation": Task(
         "representation",
@@ -84,6 +89,7 @@ TASKS: dict[str, Task] = {
         "area under the label-efficiency curve, or r2 for real targets",
         representation,
         representation_controls,
+        ("accuracy_1", "accuracy_10", "accuracy_all", "knn_accuracy", "knn_r2"),
         labelled=True,
     ),
     "structure": Task(
@@ -93,5 +99,6 @@ TASKS: dict[str, Task] = {
         "adjusted_rand, or silhouette without classes",
         structure,
         structure_controls,
+        ("mutual_information", "silhouette", "reconstruction", "code_size"),
     ),
 }
