@@ -46,7 +46,7 @@ class Coins(nn.Module):
     def for_data(cls, data: Described, *, fault: str = "") -> "Coins":
         return cls(data.domain.require(Bits), fault)
 
-    def log_prob_each(self, x: Tensor) -> Tensor:
+    def conditionals(self, x: Tensor) -> Tensor:
         bits = x.flatten(1).to(self.logit)
         each = -F.binary_cross_entropy_with_logits(
             self.logit.expand_as(bits), self.domain.checked(x).flatten(1).to(self.logit), reduction="none"
@@ -59,7 +59,7 @@ class Coins(nn.Module):
         return each
 
     def log_prob(self, x: Tensor) -> Tensor:
-        out = self.log_prob_each(x).sum(1)
+        out = self.conditionals(x).sum(1)
         wrong: dict[str, Callable[[], Tensor]] = {
             "unnormalised": lambda: out + 0.01,
             "batch": lambda: out - out.mean(),
@@ -239,6 +239,35 @@ def test_a_planted_fault_of_a_discrete_model_is_caught(fault: str, law: str) -> 
     found = answer(verify(Coins(Bits((1, 3, 3)), fault), tiny("bits")), law)
     assert found.verdict == "broken", found
     assert found.witness is not None
+
+
+def test_each_order_of_a_mixture_is_judged() -> None:
+    class Chain(nn.Module):
+        """Two bits, each order its own chain; the second order may read ahead."""
+
+        domain = Bits((2,))
+        orders = torch.tensor([[0, 1], [1, 0]])
+
+        def __init__(self, ahead: float) -> None:
+            super().__init__()
+            self.ahead = ahead
+
+        def conditionals(self, x: Tensor, component: int = 0) -> Tensor:
+            bits = x.float()
+            first, second = self.orders[component].tolist()
+            logits = torch.zeros_like(bits)
+            logits[:, second] = bits[:, first]
+            if component == 1:
+                logits[:, first] = self.ahead * bits[:, second]
+            return -F.binary_cross_entropy_with_logits(logits, bits, reduction="none")
+
+        def log_prob(self, x: Tensor) -> Tensor:
+            each = torch.stack([self.conditionals(x, c).sum(1) for c in range(2)])
+            return each.logsumexp(0) - math.log(2)
+
+    law = "conditionals keep their order"
+    assert answer(verify(Chain(0.0)), law).verdict == "obeyed"
+    assert answer(verify(Chain(1.0)), law).verdict == "broken"
 
 
 @pytest.mark.parametrize(

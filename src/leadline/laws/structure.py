@@ -107,28 +107,43 @@ def _distance(domain: Domain, x: Tensor, back: Tensor) -> Tensor:
 def order(subject: Subject) -> str:
     """Check that no conditional reads the dimensions after its own.
 
-    The model shows them by `log_prob_each(x)`, (n, *shape) -> (n, d): the conditional of each dimension
-    in flat order; `order` lists the dimensions as they come, in flat order if absent.
+    The model shows them by `conditionals(x)`, (n, *shape) -> (n, d): the conditional of each dimension
+    in flat order. They come in flat order, or in that of the attribute `orders` (C, d); then
+    `conditionals(x, c)` are those of component c, and log_prob is the mixture of all components.
     """
-    if not callable(getattr(subject.model, "log_prob_each", None)):
-        raise NotApplicable("the model shows no conditionals (`log_prob_each(x)` would, with `order`)")
-    each, x = subject.verb("log_prob_each"), subject.x[:_FEW]
-    d = subject.domain.dims
-    places = [int(place) for place in getattr(subject.model, "order", range(d))]
-    demand(sorted(places) == list(range(d)), "`order` does not hold each dimension once", order=places)
-    before = each(x)
+    if not callable(getattr(subject.model, "conditionals", None)):
+        raise NotApplicable("the model shows no conditionals (`conditionals(x)` would, with `orders`)")
+    each, x, d = subject.verb("conditionals"), subject.x[:_FEW], subject.domain.dims
+    orders = getattr(subject.model, "orders", None)
+    listed = [list(range(d))] if orders is None else torch.as_tensor(orders).tolist()
+    totals = []
+    for component, places in enumerate(listed):
+        demand(sorted(places) == list(range(d)), "an order does not hold each dimension once", order=places)
+        total = _in_order(subject.domain, each if orders is None else _of(each, component), x, places)
+        totals.append(total)
+    mixed = torch.stack(totals).logsumexp(0) - math.log(len(totals))
+    gap = (mixed - subject.verb("log_prob")(x)).abs()
     demand(
-        tuple(before.shape) == (len(x), d), f"log_prob_each gives shape {tuple(before.shape)}, not (n, {d})"
+        gap.max() <= _TOLERANCE * (1 + mixed.abs().max()),
+        f"the conditionals do not sum to log_prob: {float(gap.max()):.3g} nats apart",
     )
-    total = (before.sum(1) - subject.verb("log_prob")(x)).abs()
-    demand(
-        total.max() <= _TOLERANCE * (1 + before.sum(1).abs().max()),
-        f"the conditionals do not sum to log_prob: {float(total.max()):.3g} nats apart",
-    )
-    step = max(1, d // _MOST_PLACES)
-    for at in range(0, d, step):
-        moved = (each(_changed(subject.domain, x, places[at])) - before).abs()[:, places[:at]]
-        leaks = (moved > _TOLERANCE * (1 + before[:, places[:at]].abs())).any(0)
+    return f"{len(listed)} orders, {min(d, _MOST_PLACES)} dimensions changed one at a time"
+
+
+def _of(each: Verb, component: int) -> Verb:
+    """Return the conditionals of one component."""
+    return lambda x: each(x, component)
+
+
+def _in_order(domain: Domain, each: Verb, x: Tensor, places: list[int]) -> Tensor:
+    """Check one order, and return the sum of its conditionals: (n,)."""
+    before, d = each(x), len(places)
+    demand(tuple(before.shape) == (len(x), d), f"conditionals gives {tuple(before.shape)}, not (n, {d})")
+    for step in range(min(d, _MOST_PLACES)):
+        at = step * d // min(d, _MOST_PLACES)
+        earlier = before[:, places[:at]]
+        moved = (each(_changed(domain, x, places[at]))[:, places[:at]] - earlier).abs()
+        leaks = (moved > _TOLERANCE * (1 + earlier.abs())).any(0)
         early = places[int(leaks.int().argmax())] if at else 0
         demand(
             not leaks.any(),
@@ -136,7 +151,7 @@ def order(subject: Subject) -> str:
             reads=places[at],
             conditional=early,
         )
-    return f"{len(range(0, d, step))} dimensions changed one at a time"
+    return before.sum(1)
 
 
 def _changed(domain: Domain, x: Tensor, dim: int) -> Tensor:
