@@ -25,7 +25,7 @@ def main() -> None:
     assert y is not None
     epochs = -(-STEPS * BATCH // len(x))
 
-    def ours(compile: bool = False) -> None:  # noqa: A002
+    def ours(*, compiled: bool = False) -> None:
         ll.fit(
             ll.build("mlp", data, hidden=(128,)),
             data,
@@ -34,7 +34,7 @@ def main() -> None:
             validate_every=10_000,
             out=False,
             progress=False,
-            compile=compile,
+            compile=compiled,
         )
 
     def bare() -> None:
@@ -76,7 +76,7 @@ def main() -> None:
     ratio("fit / bare loop, fused Adam", ours, bare, goal=0.9)
     ratio("fit / DataLoader loop", ours, loader, goal=1.0)
     ratio("fit / scikit-learn MLPClassifier", ours, sklearn, goal=0.0)
-    ratio("fit(compile=True) / scikit-learn MLPClassifier", lambda: ours(compile=True), sklearn, goal=1.0)
+    ratio("fit(compile=True) / scikit-learn MLPClassifier", lambda: ours(compiled=True), sklearn, goal=1.0)
 
 
 if __name__ == "__main__":

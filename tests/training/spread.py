@@ -1,0 +1,34 @@
+"""Run by the tests under torchrun: train over several processes and write the run."""
+
+import sys
+
+import torch
+
+from leadline.training import fit
+from tests.tiny import tiny
+from tests.training.learners import Adversaries, Classifier
+
+
+def main() -> None:
+    """Train the model named on the command line."""
+    kind, sharding, out = sys.argv[1], sys.argv[2], sys.argv[3]
+    torch.set_num_threads(1)
+    data = tiny("images")
+    model = Classifier(data, dropout=0.0) if kind == "classifier" else Adversaries(data)
+    fit(
+        model,
+        data,
+        epochs=3,
+        batch_size=50,  # 120 samples: the last batch is uneven
+        optimizer="momentum",
+        lr=0.05,
+        threads=1,
+        select="last",
+        sharding=None if sharding == "none" else sharding,
+        out=out,
+        progress=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
