@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from leadline.core import Classes, DataError, Labels, OptionError, Targets
@@ -10,7 +11,7 @@ from leadline.data.examine import examined
 from leadline.data.found import Ask, Found, Part
 from leadline.data.splits import divided, hidden, stratified_order
 
-__all__ = ["assembled", "converted", "limited"]
+__all__ = ["assembled", "converted", "kept"]
 
 
 def assembled(found: Found, ask: Ask, labels: str | None = None) -> Dataset:
@@ -25,7 +26,7 @@ def assembled(found: Found, ask: Ask, labels: str | None = None) -> Dataset:
         DataError: If there are too few samples.
         OptionError: If labels are to be hidden and there are none.
     """
-    parts = limited(found.parts, ask)
+    parts = _limited(found.parts, ask)
     splits = _divided(found.name, parts, ask.seed)
     problems = [*ask.faults.lines, *examined(found, parts, splits)]
     if labels == "none" or all(split.y is None for split in splits.values()):
@@ -47,18 +48,25 @@ def assembled(found: Found, ask: Ask, labels: str | None = None) -> Dataset:
     )
 
 
-def limited(parts: dict[str, Part], ask: Ask) -> dict[str, Part]:
+def _limited(parts: dict[str, Part], ask: Ask) -> dict[str, Part]:
     """Return at most `ask.limit` samples in all, every given split and class in proportion."""
-    total = sum(len(part.data) for part in parts.values())
-    if ask.limit is None or total <= ask.limit:
+    sizes = {name: len(part.data) for name, part in parts.items()}
+    if ask.limit is None or sum(sizes.values()) <= ask.limit:
         return parts
-    kept = {}
-    for name, part in parts.items():
-        n = len(part.data)
-        order = stratified_order(part.data.y, n, ask.seed, "limit")
-        index = order[: max(1, n * ask.limit // total)].sort().values
-        kept[name] = _part(part, index)
-    return kept
+    labels = {name: part.data.y for name, part in parts.items() if part.data.y is not None}
+    return {name: _part(parts[name], index) for name, index in kept(sizes, labels, ask).items()}
+
+
+def kept(sizes: dict[str, int], labels: dict[str, Tensor], ask: Ask) -> dict[str, Tensor]:
+    """Return the sorted numbers of the samples of each part that `ask.limit` leaves."""
+    total = sum(sizes.values())
+    if ask.limit is None or total <= ask.limit:
+        return {name: torch.arange(n) for name, n in sizes.items()}
+    index = {}
+    for name, n in sizes.items():
+        order = stratified_order(labels.get(name), n, ask.seed, "limit")
+        index[name] = order[: max(1, n * ask.limit // total)].sort().values
+    return index
 
 
 def _part(part: Part, index: Tensor) -> Part:

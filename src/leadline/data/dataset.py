@@ -94,6 +94,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        samples = "stream" if isinstance(self.x, Stream) else f"{self.x.dtype} {tuple(self.x.shape)}"
+        return f"Split({len(self)} samples, {samples})"
+
     @property
     def streamed(self) -> bool:
         """Return whether samples are decoded on demand."""
@@ -155,6 +159,10 @@ class Dataset:
     options: dict[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     skipped: int = 0
+
+    def __repr__(self) -> str:
+        sizes = f"train {len(self.train)}, valid {len(self.valid)}, test {len(self.test)}"
+        return f"Dataset({self.name}: {self.domain}, {sizes})"
 
     @cached_property
     def fingerprint(self) -> str:

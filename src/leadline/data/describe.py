@@ -82,7 +82,7 @@ class Description:
         return "\n".join(lines)
 
     def _labels(self) -> str:
-        unknown = sum(self.unknown.values())
+        unknown = 0 if self.labels == "none" else sum(self.unknown.values())
         count = {"classes": f" ({len(self.classes)})", "targets": f" ({len(self.targets)})"}.get(
             self.labels, ""
         )

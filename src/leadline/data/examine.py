@@ -72,12 +72,12 @@ def _classes(found: Found, parts: dict[str, Part]) -> Iterator[str]:
     if len(found.classes) == 1:
         yield f'there is only one class, "{found.classes[0]}": nothing to tell apart'
     if few:
-        yield f"{len(few)} classes have fewer than {FEW_OF_A_CLASS} samples: {_some(few)}"
+        yield f"classes of fewer than {FEW_OF_A_CLASS} samples: {_some(few)}"
     if "train" in parts and parts["train"].data.y is not None:
         seen = set(parts["train"].data.y.tolist())
         absent = [name for i, name in enumerate(found.classes) if i not in seen and counts[i]]
         if absent:
-            yield f"{len(absent)} classes have no training sample: {_some(absent)}"
+            yield f"classes without a training sample: {_some(absent)}"
 
 
 def _columns(x: Tensor, found: Found, train: Split) -> Iterator[str]:
@@ -92,14 +92,16 @@ def _columns(x: Tensor, found: Found, train: Split) -> Iterator[str]:
         if 1 < count <= FEW_VALUES < len(x)
     ]
     if constant:
-        yield f"{len(constant)} columns are constant over the training split: {_some(constant)}"
+        yield f"columns that are constant over the training split: {_some(constant)}"
     if few:
         yield (
-            f"{len(few)} real columns take at most {FEW_VALUES} values: {_some(few)}; "
+            f"real columns of at most {FEW_VALUES} values: {_some(few)}; "
             "a density of them can grow without bound"
         )
 
 
 def _some(names: list[str]) -> str:
     """Return the first names, and that there are more."""
-    return ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+    return ", ".join(names[:MOST_NAMED]) + (
+        f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    )

@@ -14,7 +14,7 @@ from leadline.data.dataset import MOST_MEASURED, Split, moments
 
 __all__ = ["Ask", "Faults", "Found", "Part", "numbered", "vectors_of"]
 
-MOST_LINES = 20
+MOST_LINES, MOST_ALIKE = 20, 3
 
 
 @dataclass
@@ -43,7 +43,10 @@ class Faults:
             more = f" (and {len(where) - 1} more)" if len(where) > 1 else ""
             raise DataError(f"{where[0]}: {what}{more}; mend it, or leave it out with skip_bad=True")
         self.skipped += len(where)
-        self.lines += [f"{place}: {what}" for place in where[: max(MOST_LINES - len(self.lines), 0)]]
+        named = where[: min(MOST_ALIKE, MOST_LINES - len(self.lines))]
+        self.lines += [f"{place}: {what}" for place in named]
+        if named and len(where) > len(named):
+            self.lines[-1] += f" (and {len(where) - len(named)} more)"
 
     def note(self, line: str) -> None:
         """Write down what is worth knowing and stops nothing."""
@@ -99,9 +102,9 @@ class Found:
     chosen: dict[str, bool] = field(default_factory=dict)
 
 
-def numbered(name: str, kind: str = "sample") -> Callable[[int], str]:
-    """Return the function that calls sample i of a file `name, sample i`."""
-    return lambda i: f"{name}, {kind} {i}"
+def numbered(name: str, kind: str = "sample", start: int = 0) -> Callable[[int], str]:
+    """Return the function that calls sample i of a file `name, sample (start + i)`."""
+    return lambda i: f"{name}, {kind} {start + i}"
 
 
 def vectors_of(columns: tuple[str, ...]) -> Callable[[Split], Domain]:

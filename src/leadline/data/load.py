@@ -9,10 +9,15 @@ from typing import Any
 
 from leadline.core import DataError, OptionError
 from leadline.core.errors import nearest, unknown_name
+from leadline.data.arrays import holds_arrays, read_arrays
 from leadline.data.assemble import assembled, converted
 from leadline.data.dataset import Dataset
 from leadline.data.embedded import EMBEDDED, read_embedded
 from leadline.data.found import Ask, Faults, Found
+from leadline.data.idx import holds_idx, read_idx
+from leadline.data.images import read_images
+from leadline.data.tables import holds_table, read_table
+from leadline.data.text import holds_text, read_text
 
 __all__ = ["SOURCES", "Source", "load"]
 
@@ -38,7 +43,14 @@ class Source:
         return tuple(item.name for item in parameters if item.kind is item.KEYWORD_ONLY)
 
 
-SOURCES = (Source("an embedded name", lambda path: path.name in EMBEDDED, read_embedded),)
+SOURCES: tuple[Source, ...] = (
+    Source("an embedded name", lambda path: path.name in EMBEDDED, read_embedded),
+    Source("a file of IDX (MNIST)", holds_idx, read_idx),
+    Source("a file of arrays (.npz, .npy)", holds_arrays, read_arrays),
+    Source("a text (.txt)", holds_text, read_text),
+    Source("a table (.csv, .tsv, .parquet)", holds_table, read_table),
+    Source("a folder of pictures", Path.is_dir, read_images),
+)
 COMMON = ("seed", "labels", "limit", "binarize", "vectors", "convert", "skip_bad")
 
 

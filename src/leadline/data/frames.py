@@ -1,0 +1,152 @@
+"""The columns of a table: which are real, which are categories, and which rows are whole.
+
+Symbols:
+    n rows, r real columns, c category columns.
+"""
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leadline.core import Categories, DataError, Domain, Table
+from leadline.data.dataset import Split
+from leadline.data.found import Faults, vectors_of
+from leadline.data.meaning import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Columns", "numbers_of", "samples_of", "spelt"]
+
+NUMERIC_SHARE = 0.9
+MOST_VALUES = 1000
+GREATEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Rows as samples.
+
+    Args:
+        x: Real columns, then category columns by number, (n, r + c).
+        good: Which rows of the table they are, (n,).
+        reals: Names of the real columns.
+        categories: The category columns, or None.
+    """
+
+    x: Tensor
+    good: Array
+    reals: tuple[str, ...]
+    categories: Categories | None
+
+    def domain(self, train: Split) -> Domain:
+        """Return the domain, with the moments of the training split."""
+        if self.categories is None:
+            return vectors_of(self.reals)(train)
+        if not self.reals:
+            return self.categories
+        count = len(self.reals)
+        reals = vectors_of(self.reals)(Split(train.x[:, :count])) if isinstance(train.x, Tensor) else None
+        return Table(reals, self.categories)  # type: ignore[arg-type]
+
+
+def samples_of(
+    frame: "pd.DataFrame", place: Callable[[int], str], forced: Set[str], faults: Faults
+) -> Columns:
+    """Return the rows of a table in which every field is known and finite.
+
+    Args:
+        frame: The table, without the target.
+        place: Return the file and the line of a row.
+        forced: Columns whose numbers are categories.
+        faults: Where to tell of other rows.
+
+    Raises:
+        DataError: If a column is neither, or no row is whole.
+    """
+    reals: dict[str, Array] = {}
+    texts: dict[str, Any] = {}
+    good = np.ones(len(frame), dtype=bool)
+    for name, column in frame.items():
+        missing = column.isna().to_numpy()
+        if missing.all():
+            faults.note(f'column "{name}" is empty in every row and was left out')
+            continue
+        good = _without(good, missing, place, f'column "{name}" is missing', faults)
+        values = None if name in forced else numbers_of(column)
+        if values is None:
+            texts[str(name)] = spelt(column)
+        else:
+            good = _finite(column, values, good, place, faults)
+            reals[str(name)] = values
+    if not good.any() or not (reals or texts):
+        raise DataError(f"{place(0)}: no whole row, or no column, is left")
+    coded = {name: np.unique(values[good], return_inverse=True) for name, values in texts.items()}
+    for name, (values, _) in coded.items():
+        if len(values) > MOST_VALUES:
+            raise DataError(
+                f'column "{name}" has {len(values)} different texts; leave it out with drop="{name}"'
+            )
+    return _columns({name: values[good] for name, values in reals.items()}, coded, np.flatnonzero(good))
+
+
+def _finite(
+    column: "pd.Series[Any]", values: Array, good: Array, place: Callable[[int], str], faults: Faults
+) -> Array:
+    """Return which rows stay when those whose field is no finite number are told of."""
+    text = f'column "{column.name}": '
+    wrong = np.isnan(values) & good
+    good = _without(
+        good, wrong, place, f"{text}{_shown(column, wrong)} is not a number, unlike the others", faults
+    )
+    large = ~(np.abs(values) <= GREATEST) & good
+    return _without(
+        good, large, place, f"{text}{_shown(column, large)} is not a finite float32 number", faults
+    )
+
+
+def _columns(reals: dict[str, Array], coded: dict[str, Any], good: Array) -> Columns:
+    """Return real columns and coded ones side by side."""
+    kind = np.float32 if reals else np.int64
+    columns = [*reals.values(), *(codes for _, codes in coded.values())]
+    x = torch.from_numpy(np.stack([column.astype(kind) for column in columns], 1))
+    values = tuple(tuple(str(value) for value in found) for found, _ in coded.values())
+    categories = Categories(tuple(len(found) for found in values), tuple(coded), values) if coded else None
+    return Columns(x, good, tuple(reals), categories)
+
+
+def _without(good: Array, bad: Array, place: Callable[[int], str], what: str, faults: Faults) -> Array:
+    """Return which rows stay when the `bad` ones among the good are told of."""
+    faults.bad([place(row) for row in np.flatnonzero(good & bad).tolist()], what)
+    return good & ~bad
+
+
+def numbers_of(column: "pd.Series[Any]") -> Array | None:
+    """Return the numbers of a column, NaN for a field that is none; None if it is not one of numbers."""
+    import pandas as pd
+
+    if pd.api.types.is_bool_dtype(column):
+        return None
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    known = int(column.notna().sum())
+    return values if (~np.isnan(values)).sum() >= NUMERIC_SHARE * max(known, 1) else None
+
+
+def spelt(column: "pd.Series[Any]") -> Array:
+    """Return the fields of a column as texts, whole numbers without a point."""
+    numbers = numbers_of(column)
+    if numbers is not None and not np.isnan(numbers).any() and (numbers == np.floor(numbers)).all():
+        column = column.astype("float64").astype("int64")
+    return column.astype(str).str.strip().to_numpy(dtype=object).astype(str)
+
+
+def _shown(column: "pd.Series[Any]", where: Array) -> str:
+    """Return the first of some fields, as text."""
+    rows = np.flatnonzero(where)
+    return repr(column.iloc[int(rows[0])]) if len(rows) else ""
