@@ -64,6 +64,10 @@ class Likelihood(ABC):
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return one raw draw a row: (n, P) -> (n, *shape)."""
 
+    @abstractmethod
+    def column(self, dim: int) -> "Likelihood":
+        """Return the head of dimension `dim` alone, over samples of shape (1,)."""
+
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Return log p(x | params) in nats: (..., n, P), (n, *shape) -> (..., n)."""
         return self.log_prob_each(params, x).sum(-1)
@@ -86,7 +90,7 @@ class Likelihood(ABC):
             raise ShapeError(
                 f"this likelihood needs {self.parameters} parameters a sample, got {params.shape[-1]}"
             )
-        return params.unflatten(-1, (len(self.widths), self.widths[0]))
+        return params.view(*params.shape[:-1], len(self.widths), self.widths[0])
 
 
 class Bernoulli(Likelihood):
@@ -94,6 +98,10 @@ class Bernoulli(Likelihood):
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype = torch.uint8) -> None:
         super().__init__(shape, [1] * prod(shape), dtype)
+
+    def column(self, dim: int) -> "Bernoulli":
+        """Return the head of dimension `dim` alone, over samples of shape (1,)."""
+        return Bernoulli((1,), self.dtype)
 
     def log_prob_each(self, params: Tensor, x: Tensor) -> Tensor:
         """Return log p of each dimension in nats: (..., n, P), (n, *shape) -> (..., n, d)."""
@@ -139,6 +147,10 @@ class Categorical(Likelihood):
         self._table = torch.where(inside, starts[:, None] + place, self.parameters)  # (d, most)
         self._even = len(set(self.widths)) == 1
 
+    def column(self, dim: int) -> "Categorical":
+        """Return the head of dimension `dim` alone, over samples of shape (1,)."""
+        return Categorical((1,), (self.widths[dim],), self.dtype, ordered=self.ordered)
+
     def log_probs(self, params: Tensor) -> Tensor:
         """Return log p of every value: (..., P) -> (..., d, values), -inf where a value does not exist."""
         if self._even:
@@ -178,6 +190,10 @@ class DiscretizedLogistic(Likelihood):
     def __init__(self, shape: tuple[int, ...], levels: int, dtype: torch.dtype = torch.uint8) -> None:
         super().__init__(shape, [2] * prod(shape), dtype)
         self.levels = levels
+
+    def column(self, dim: int) -> "DiscretizedLogistic":
+        """Return the head of dimension `dim` alone, over samples of shape (1,)."""
+        return DiscretizedLogistic((1,), self.levels, self.dtype)
 
     def _centre(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Return location and log-scale, on the [-1, 1] scale: (..., P) -> two of (..., d)."""
@@ -229,6 +245,10 @@ class Normal(Likelihood):
         self._mean = torch.tensor(mean)
         self._scale = torch.tensor(scale)
 
+    def column(self, dim: int) -> "Normal":
+        """Return the head of dimension `dim` alone, over samples of shape (1,)."""
+        return Normal(self._mean[dim : dim + 1].tolist(), self._scale[dim : dim + 1].tolist())
+
     def _moments(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Return raw mean and log standard deviation: (..., P) -> two of (..., d)."""
         centre, log_scale = self._split(params).unbind(-1)
@@ -247,9 +267,10 @@ class Normal(Likelihood):
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return one raw draw a row: (n, P) -> (n, *shape)."""
-        mean, log_scale = self._moments(params)
-        draws = mean + log_scale.exp() * normal(tuple(mean.shape), mean, generator)
-        return draws.unflatten(-1, self.shape)
+        centre, log_scale = self._split(params).unbind(-1)
+        noise = normal(tuple(centre.shape), centre, generator)
+        unit = torch.addcmul(centre, log_scale.clamp(-7.0, 7.0).exp(), noise)
+        return torch.addcmul(self._mean.to(params), unit, self._scale.to(params)).view(-1, *self.shape)
 
 
 class Poisson(Likelihood):
@@ -257,6 +278,10 @@ class Poisson(Likelihood):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(shape, [1] * prod(shape), torch.int64)
+
+    def column(self, dim: int) -> "Poisson":
+        """Return the head of dimension `dim` alone, over samples of shape (1,)."""
+        return Poisson((1,))
 
     def log_prob_each(self, params: Tensor, x: Tensor) -> Tensor:
         """Return log p of each dimension in nats: (..., n, P), (n, *shape) -> (..., n, d)."""
@@ -279,6 +304,14 @@ class Product(Likelihood):
         self.parts = tuple(parts)
         widths = [width for part in self.parts for width in part.widths]
         super().__init__((len(widths),), widths, torch.float32)
+
+    def column(self, dim: int) -> Likelihood:
+        """Return the head of dimension `dim` alone, over samples of shape (1,)."""
+        for part in self.parts:
+            if dim < len(part.widths):
+                return part.column(dim)
+            dim -= len(part.widths)
+        raise IndexError(dim)
 
     def _pieces(self, params: Tensor) -> tuple[Tensor, ...]:
         """Return the parameters of each part."""
