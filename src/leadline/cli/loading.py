@@ -1,0 +1,136 @@
+"""From what stands on the command line to data, runs, raw samples and answers."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leadline.cli.values import assigned, options_after
+from leadline.core import DataError, OptionError, require_verb
+from leadline.core.randomness import generator_for
+from leadline.data import Dataset, load
+from leadline.data.load import SOURCES
+from leadline.measures.answers import device_of, evaluating
+from leadline.training import Run, open_run
+
+__all__ = ["answered", "codes_in", "decoded", "drawn", "load_options", "loaded"]
+
+_BATCH = 256
+
+
+def load_options() -> dict[str, inspect.Parameter]:
+    """Return every option of `load`, those of one kind of source included."""
+    own: dict[str, inspect.Parameter] = {}
+    for source in SOURCES:
+        parameters = inspect.signature(source.read).parameters
+        own.update({name: parameters[name] for name in source.options})
+    steps = inspect.Parameter(
+        "convert", inspect.Parameter.KEYWORD_ONLY, default=(), annotation=tuple[str, ...]
+    )
+    return options_after(load, ("name_or_path", "options")) | own | {"convert": steps}
+
+
+def loaded(source: str, pairs: Sequence[str] | None, *, skip_bad: bool = False) -> Dataset:
+    """Return the data set of a name or path, with the options of the command line."""
+    options = assigned(pairs, load_options(), "option of the data", "--data")
+    if skip_bad:
+        options["skip_bad"] = True
+    return load(source, **options)
+
+
+def answered(
+    path: Path, verb: str, files: Sequence[str], pairs: Sequence[str] | None
+) -> tuple[Run, Tensor, list[str]]:
+    """Return the run, what its model's `verb` says of the samples in files, and what each is called.
+
+    Raises:
+        VerbError: If the model lacks the verb.
+        DataError: If the files do not hold samples of the run's domain.
+    """
+    from leadline.data.samples import samples_for
+
+    run = open_run(path)
+    more = _verb_options(run, verb, pairs)
+    x, names = samples_for(run.domain, files, source=run.data_source, options=run.data_options)
+    return run, _told(run, verb, x, more), names
+
+
+def drawn(path: Path, count: int, seed: int, pairs: Sequence[str] | None) -> tuple[Run, Tensor]:
+    """Return the run and samples of its model, a pure function of the seed."""
+    run = open_run(path)
+    more = _verb_options(run, "sample", pairs)
+    device = device_of(run.model)
+    with evaluating(run.model):
+        generator = generator_for(seed, "sample", device=device)
+        parts = [
+            run.model.sample(min(_BATCH, count - start), generator=generator, **more).cpu()  # type: ignore[operator]
+            for start in range(0, count, _BATCH)
+        ]
+    return run, torch.cat(parts)
+
+
+def decoded(path: Path, codes: Path, pairs: Sequence[str] | None) -> tuple[Run, Tensor]:
+    """Return the run and what its model decodes the codes in a file to."""
+    run = open_run(path)
+    more = _verb_options(run, "decode", pairs)
+    z = codes_in(codes)
+    if callable(getattr(run.model, "encode", None)):
+        blank = torch.zeros(1, *run.domain.shape, dtype=run.domain.dtype)
+        size = _told(run, "encode", blank, {}).flatten(1).shape[1]
+        if z.shape[1] != size:
+            raise DataError(f"{codes}: {run.name} has codes of {size} numbers, these have {z.shape[1]}")
+    return run, _told(run, "decode", z, more)
+
+
+def codes_in(path: Path) -> Tensor:
+    """Return the codes (n, D) in a file that `encode` wrote.
+
+    Raises:
+        DataError: If it holds none, or one that is not finite.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; leadline encode RUN FILES --out codes.npz writes one")
+    try:
+        if path.suffix in (".npy", ".npz"):
+            held = np.load(path, allow_pickle=False)
+            array = (
+                held if isinstance(held, np.ndarray) else held["codes" if "codes" in held else held.files[0]]
+            )
+        else:
+            array = pd.read_csv(path).select_dtypes("number").to_numpy()
+        z = torch.from_numpy(np.asarray(array, dtype=np.float32))
+    except (ValueError, OSError, KeyError, IndexError, EOFError) as error:
+        raise DataError(f"{path}: holds no codes ({str(error).splitlines()[0]})") from error
+    if z.dim() != 2 or z.numel() == 0:
+        raise DataError(f"{path}: codes are a table (n, D), this has the shape {tuple(z.shape)}")
+    if not bool(torch.isfinite(z).all()):
+        row = int((~torch.isfinite(z)).any(1).nonzero()[0])
+        raise DataError(f"{path}, row {row}: a number is missing or not finite")
+    return z
+
+
+def _told(run: Run, verb: str, rows: Tensor, options: dict[str, Any]) -> Tensor:
+    """Return what the verb says of rows, batch by batch, on the CPU."""
+    ask, device = getattr(run.model, verb), device_of(run.model)
+    with evaluating(run.model):
+        return torch.cat([ask(part.to(device), **options).cpu() for part in rows.split(_BATCH)])
+
+
+def _verb_options(run: Run, verb: str, pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Return the options of the model's own verb that the command line gives.
+
+    Raises:
+        VerbError: If the model lacks the verb.
+        OptionError: If an option is unknown.
+    """
+    require_verb(run.model, verb)
+    known = options_after(getattr(run.model, verb), ("n", "x", "z", "generator"))
+    if pairs and not known:
+        raise OptionError(f"{verb} of {run.name} has no options")
+    return assigned(pairs, known, f"option of {run.name}'s {verb}", "--set")
