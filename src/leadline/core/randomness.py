@@ -71,7 +71,7 @@ def uniform_of_rows(x: Tensor, width: int, draws: int = 1) -> Tensor:
     Two calls agree, and a row's noise does not depend on the rows beside it; different rows, draws
     and columns behave as independent. So an estimate that needs noise scores each row alone.
     """
-    rows = x.reshape(x.shape[0], -1)
+    rows = x.flatten(1) if x.dim() > 1 else x[:, None]
     bits = rows.double().contiguous().view(torch.int64) if rows.is_floating_point() else rows.to(torch.int64)
     place = torch.arange(bits.shape[1], device=x.device, dtype=torch.int64)
     key = _mix(_mix(bits + 1) + (place + 1) * _GAMMA).sum(1)  # (n,), wraps around on purpose

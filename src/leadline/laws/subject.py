@@ -17,8 +17,9 @@ from leadline.laws.verdicts import NotApplicable
 __all__ = ["Small", "Subject", "density_of"]
 
 _ROWS, _SWEEPS, _MOVE = 64, 3, 0.1
-# An importance-weighted bound is close to the truth only over few latent variables.
-_LATENT, _MOST_NOISY = 2, 2187
+_MOST_NOISY = 2187
+# A copy is narrow to be quick, and an importance-weighted bound is close only over few latent variables.
+_SMALL = {"latent": 2, "hidden": 32}
 Verb = Callable[..., Tensor]
 
 
@@ -110,8 +111,7 @@ class Subject:
                 "to make a small copy with"
             )
         options = _options(self.model, maker)
-        if isinstance(options.get("latent"), int):
-            options["latent"] = min(options["latent"], _LATENT)
+        options |= {name: _capped(options[name], most) for name, most in _SMALL.items() if name in options}
         model = _fitting(maker, Signature(domain, self.labels), options)
         like = next(self.model.parameters(), self.x)
         model = model.to(like.device, like.dtype) if like.is_floating_point() else model.to(like.device)
@@ -163,6 +163,13 @@ def _fitting(maker: Callable[..., nn.Module], signature: Signature, options: dic
             if smaller == options:
                 raise NotApplicable(f"no small copy can be made over {signature.domain}: {error}") from error
             options = smaller
+
+
+def _capped(value: Any, most: int) -> Any:
+    """Return whole numbers of at most `most`, in tuples too; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(_capped(item, most) for item in value)
+    return min(value, most) if isinstance(value, int) else value
 
 
 def _halved(value: Any) -> Any:

@@ -25,7 +25,7 @@ __all__ = ["FALSE_ALARM", "chi_square", "samples_follow_log_prob", "sums_to_one"
 # The chance that a statistical law calls an honest model broken.
 FALSE_ALARM = 1e-4
 _SIGMAS = 3.9  # two-sided normal quantile of FALSE_ALARM
-_ROUNDING, _LEAST_EXPECTED, _REPEATS, _MANY_SAMPLES, _LEAST_DRAWS = 1e-3, 5.0, 8, 256, 200
+_ROUNDING, _LEAST_EXPECTED, _REPEATS, _MANY_SAMPLES, _LEAST_DRAWS = 1e-3, 5.0, 6, 128, 200
 _MOST_MISSING, _MOST_UNSETTLED, _NOTHING, _WIDEST = 1e-2, 0.05, 1e-6, 1 << 22
 
 
@@ -107,7 +107,11 @@ def _totals(small: Small, density: Density, seed: int) -> tuple[Tensor, float]:
         weighted = _masses(small, **options)
         totals.append(float(weighted.sum()))
         unsettled = max(unsettled, _settled(small, weighted, noisy=noisy))
-    spread = float(torch.tensor(totals).std()) / math.sqrt(repeats) if noisy else 0.0
+    if noisy:
+        spread = float(torch.tensor(totals).std()) / math.sqrt(repeats)
+    else:
+        # Noise that cannot be drawn again is taken to be as large as the mass of each point.
+        spread = 0.0 if density.kind == "exact" or density.stderr else float(weighted.square().sum().sqrt())
     error = math.hypot(spread, math.expm1(density.stderr) if density.stderr else 0.0)
     return torch.tensor(totals), _ROUNDING + 2 * unsettled + _SIGMAS * error
 

@@ -84,7 +84,7 @@ LAWS: tuple[Statute, ...] = (
 
 
 def verify(
-    model: nn.Module, data: Described | None = None, *, seed: int = 0, samples: int = 8192
+    model: nn.Module, data: Described | None = None, *, seed: int = 0, samples: int = 4096
 ) -> Verification:
     """Return which laws `model` obeys, each broken one with a witness.
 
