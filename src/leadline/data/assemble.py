@@ -28,7 +28,8 @@ def assembled(found: Found, ask: Ask, labels: str | None = None) -> Dataset:
     """
     parts = _limited(found.parts, ask)
     splits = _divided(found.name, parts, ask.seed)
-    problems = [*ask.faults.lines, *examined(found, parts, splits)]
+    domain = found.domain(splits["train"])
+    problems = [*ask.faults.lines, *examined(found, parts, splits, domain)]
     if labels == "none" or all(split.y is None for split in splits.values()):
         if labels not in (None, "none"):
             raise OptionError(f"labels={labels!r}, but {found.name} has no labels to hide")
@@ -38,7 +39,7 @@ def assembled(found: Found, ask: Ask, labels: str | None = None) -> Dataset:
         splits["train"] = replace(splits["train"], y=None if y is None else hidden(y, labels, ask.seed))
     return Dataset(
         name=found.name,
-        domain=found.domain(splits["train"]),
+        domain=domain,
         labels=_labels(found, splits["train"].y),
         problems=tuple(problems),
         skipped=ask.faults.skipped,

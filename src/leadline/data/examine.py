@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from leadline.core import Domain
 from leadline.data.dataset import Split
 from leadline.data.found import Found, Part
 
@@ -19,7 +20,7 @@ FEW_VALUES = 10
 MOST_NAMED = 5
 
 
-def examined(found: Found, parts: dict[str, Part], splits: dict[str, Split]) -> list[str]:
+def examined(found: Found, parts: dict[str, Part], splits: dict[str, Split], domain: Domain) -> list[str]:
     """Return a line for each oddity of the samples of `parts`, which became `splits`."""
     lines = [*_classes(found, parts)]
     if any(part.data.streamed for part in parts.values()):
@@ -35,7 +36,7 @@ def examined(found: Found, parts: dict[str, Part], splits: dict[str, Split]) -> 
         lines.append(f"{len(shared)} of {len(test)} test samples are also in train{where}")
     x = splits["train"].x
     if isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 2:
-        lines += _columns(x, found, splits["train"])
+        lines += _columns(x, domain)
     return lines
 
 
@@ -80,9 +81,8 @@ def _classes(found: Found, parts: dict[str, Part]) -> Iterator[str]:
             yield f"classes without a training sample: {_some(absent)}"
 
 
-def _columns(x: Tensor, found: Found, train: Split) -> Iterator[str]:
+def _columns(x: Tensor, domain: Domain) -> Iterator[str]:
     """Tell of real columns that are constant or take few values."""
-    domain = found.domain(train)
     names = getattr(getattr(domain, "reals", domain), "columns", ())
     distinct = [len(x[:, i].unique()) for i in range(len(names))]
     constant = [name for name, count in zip(names, distinct, strict=True) if count == 1]

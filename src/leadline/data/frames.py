@@ -25,6 +25,7 @@ __all__ = ["Columns", "numbers_of", "samples_of", "spelt"]
 NUMERIC_SHARE = 0.9
 MOST_VALUES = 1000
 GREATEST = float(np.finfo(np.float32).max)
+Coded = tuple[Array, list[str]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def samples_of(
         DataError: If a column is neither, or no row is whole.
     """
     reals: dict[str, Array] = {}
-    texts: dict[str, Any] = {}
+    texts: dict[str, Coded] = {}
     good = np.ones(len(frame), dtype=bool)
     for name, column in frame.items():
         missing = column.isna().to_numpy()
@@ -85,13 +86,20 @@ def samples_of(
             reals[str(name)] = values
     if not good.any() or not (reals or texts):
         raise DataError(f"{place(0)}: no whole row, or no column, is left")
-    coded = {name: np.unique(values[good], return_inverse=True) for name, values in texts.items()}
-    for name, (values, _) in coded.items():
-        if len(values) > MOST_VALUES:
+    for name, (_, names) in texts.items():
+        if len(names) > MOST_VALUES:
             raise DataError(
-                f'column "{name}" has {len(values)} different texts; leave it out with drop="{name}"'
+                f'column "{name}" has {len(names)} different texts; leave it out with drop="{name}"'
             )
-    return _columns({name: values[good] for name, values in reals.items()}, coded, np.flatnonzero(good))
+    rows = np.flatnonzero(good)
+    coded = {name: _used(codes[rows], names) for name, (codes, names) in texts.items()}
+    return _columns({name: values[rows] for name, values in reals.items()}, coded, rows)
+
+
+def _used(codes: Array, names: list[str]) -> Coded:
+    """Return codes and names without those that no row has."""
+    used, again = np.unique(codes, return_inverse=True)
+    return again, [names[i] for i in used]
 
 
 def _finite(
@@ -109,13 +117,13 @@ def _finite(
     )
 
 
-def _columns(reals: dict[str, Array], coded: dict[str, Any], good: Array) -> Columns:
+def _columns(reals: dict[str, Array], coded: dict[str, Coded], good: Array) -> Columns:
     """Return real columns and coded ones side by side."""
     kind = np.float32 if reals else np.int64
-    columns = [*reals.values(), *(codes for _, codes in coded.values())]
+    columns = [*reals.values(), *(codes for codes, _ in coded.values())]
     x = torch.from_numpy(np.stack([column.astype(kind) for column in columns], 1))
-    values = tuple(tuple(str(value) for value in found) for found, _ in coded.values())
-    categories = Categories(tuple(len(found) for found in values), tuple(coded), values) if coded else None
+    values = tuple(tuple(names) for _, names in coded.values())
+    categories = Categories(tuple(len(names) for names in values), tuple(coded), values) if coded else None
     return Columns(x, good, tuple(reals), categories)
 
 
@@ -133,17 +141,30 @@ def numbers_of(column: "pd.Series[Any]") -> Array | None:
         return None
     if pd.api.types.is_numeric_dtype(column):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    known = int(column.notna().sum())
-    return values if (~np.isnan(values)).sum() >= NUMERIC_SHARE * max(known, 1) else None
+    codes, texts = pd.factorize(column)  # each text is read once, however many rows have it
+    values = pd.to_numeric(pd.Series(texts), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers = np.append(values, np.nan)[codes]  # a missing field has the code -1
+    known = int((codes >= 0).sum())
+    return numbers if (~np.isnan(numbers)).sum() >= NUMERIC_SHARE * max(known, 1) else None
 
 
-def spelt(column: "pd.Series[Any]") -> Array:
-    """Return the fields of a column as texts, whole numbers without a point."""
-    numbers = numbers_of(column)
-    if numbers is not None and not np.isnan(numbers).any() and (numbers == np.floor(numbers)).all():
-        column = column.astype("float64").astype("int64")
-    return column.astype(str).str.strip().to_numpy(dtype=object).astype(str)
+def spelt(column: "pd.Series[Any]") -> tuple[Array, list[str]]:
+    """Return the number of each field's text, -1 where missing, and the texts, sorted.
+
+    Whole numbers are spelt without a point.
+    """
+    import pandas as pd
+
+    codes, values = pd.factorize(column)
+    names = [_text(value) for value in values]
+    number = {name: i for i, name in enumerate(sorted(set(names)))}
+    return np.array([*(number[name] for name in names), -1])[codes], list(number)
+
+
+def _text(value: object) -> str:
+    """Return a field as text."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value).strip()  # type: ignore[call-overload]
 
 
 def _shown(column: "pd.Series[Any]", where: Array) -> str:

@@ -5,7 +5,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from leadline.core import DataError, OptionError
 from leadline.core.errors import nearest, unknown_name
@@ -91,11 +92,15 @@ def load(
         raise OptionError(f"limit must be at least 1, got {limit}")
     source, place = _source(str(name_or_path))
     own = {key: value for key, value in options.items() if key != "convert"}
-    for key in own:
-        if key not in source.options:
-            raise unknown_name(f"option of {source.name}", key, [*COMMON, *source.options])
+    for key, value in own.items():
+        _check_option(source, key, value)
+    if own.get("test") is not None:
+        own["test"] = str(_beside(Path(place), str(own["test"])))
     ask = Ask(seed, limit, Faults(skip_bad))
-    found = source.read(place, ask, **own)
+    try:
+        found = source.read(place, ask, **own)
+    except OSError as error:
+        raise DataError(f"{error.filename or place}: {error.strerror or error}") from error
     data = assembled(found, ask, labels)
     steps = (
         []
@@ -127,6 +132,38 @@ def _source(name: str) -> tuple[Source, str | Path]:
         if kind.fits(path):
             return kind, path
     raise DataError(f"{name}: {_unreadable(path)}; known are {', '.join(source.name for source in SOURCES)}")
+
+
+def _check_option(source: Source, key: str, value: object) -> None:
+    """Check that a source has an option, and that the value is of its type.
+
+    Raises:
+        OptionError: If not.
+    """
+    if key not in source.options:
+        raise unknown_name(f"option of {source.name}", key, [*COMMON, *source.options])
+    hint = get_type_hints(source.read)[key]
+    kinds = [
+        get_origin(kind) or kind for kind in (get_args(hint) if isinstance(hint, UnionType) else (hint,))
+    ]
+    truth = isinstance(value, bool) and bool not in kinds
+    if truth or not isinstance(value, tuple(kinds)):
+        raise OptionError(
+            f"{key}={value!r} should be {hint if isinstance(hint, UnionType) else hint.__name__}"
+        )
+
+
+def _beside(path: Path, name: str) -> Path:
+    """Return another file by its path, or by its name beside `path`.
+
+    Raises:
+        DataError: If there is none.
+    """
+    for file in (Path(name).expanduser().resolve(), path.parent / name):
+        if file.is_file():
+            return file
+    hint = nearest(Path(name).name, [item.name for item in path.parent.iterdir()])
+    raise DataError(f"test={name!r}: no such file{hint}")
 
 
 def _embedded() -> str:

@@ -20,6 +20,7 @@ from leadline.core.errors import require_extra, unknown_name
 from leadline.data.dataset import Split
 from leadline.data.found import Ask, Faults, Found, Part
 from leadline.data.frames import numbers_of, samples_of, spelt
+from leadline.data.meaning import Array
 from leadline.data.memory import available, spoken
 from leadline.data.rows import MISSING, rows_of
 
@@ -206,22 +207,20 @@ def _target(column: "pd.Series[Any]", first: int, task: str | None, faults: Faul
         if torch.isinf(y).any():
             raise DataError(f'column "{column.name}": a target is not finite')
         return y, None, (str(column.name),)
-    texts = spelt(column[known])
+    codes, names = spelt(column)
     if values is None:
-        texts = _undotted(texts, int(known[:first].sum()), faults)
-    names, numbers = np.unique(texts, return_inverse=True)
-    if values is not None:
-        order = np.argsort(names.astype(np.float64))
-        names, numbers = names[order], np.argsort(order)[numbers]
-    y = torch.full((len(column),), UNKNOWN)
-    y[torch.from_numpy(known)] = torch.from_numpy(numbers)
-    return y, tuple(str(name) for name in names), None
+        codes, names = _undotted(codes, names, first, faults)
+    else:
+        order = sorted(range(len(names)), key=lambda i: float(names[i]))
+        codes, names = np.array([*np.argsort(order), UNKNOWN])[codes], [names[i] for i in order]
+    return torch.from_numpy(codes), tuple(names), None
 
 
-def _undotted(texts: Any, first: int, faults: Faults) -> Any:
-    """Return class texts; a dot behind each one of the test file alone is taken away, and told of."""
-    train, test = set(texts[:first].tolist()), set(texts[first:].tolist())
-    if test and not test & train and {text.rstrip(".") for text in test} <= train:
-        faults.note('the classes of the test file end in ".", those of train do not: the dot was taken away')
-        return np.char.rstrip(texts, ".")
-    return texts
+def _undotted(codes: Array, names: list[str], first: int, faults: Faults) -> tuple[Array, list[str]]:
+    """Return class numbers and names; a dot behind all those of the test file is taken away, and told of."""
+    train, test = ({names[i] for i in np.unique(part) if i >= 0} for part in (codes[:first], codes[first:]))
+    if not test or test & train or not {name.rstrip(".") for name in test} <= train:
+        return codes, names
+    faults.note('the classes of the test file end in ".", those of train do not: the dot was taken away')
+    kept = sorted(train)
+    return np.array([*(kept.index(name.rstrip(".")) for name in names), UNKNOWN])[codes], kept
