@@ -135,7 +135,7 @@ class GMM(nn.Module):
         if step == 0:
             self._begin(x)
         total, moments = self._expect(x)
-        objective = total / x.shape[0] + self.domain.log_volume
+        objective = sum(_halves(total / x.shape[0] + self.domain.log_volume))
         if objective > best:
             self.best.load_state_dict(self.trial.state_dict())
             best = objective
@@ -218,10 +218,7 @@ class GMM(nn.Module):
 
     def _remember(self, best: float, last: float, *progress: int) -> None:
         """Write down both objectives and the progress."""
-        for row, value in enumerate((best, last)):
-            self.objectives[row, 0] = value
-            rest = value - float(self.objectives[row, 0])
-            self.objectives[row, 1] = rest if math.isfinite(rest) else 0.0
+        self.objectives.copy_(torch.tensor([_halves(best), _halves(last)], dtype=torch.float64))
         self.progress.copy_(torch.tensor(progress))
 
     def _begin(self, x: Tensor) -> None:
@@ -287,6 +284,12 @@ def _check(components: int, covariance: str, restarts: int, floor: float, max_sw
             raise ValueError(f"{name} must be at least 1, got {value}")
     if not (floor > 0 and math.isfinite(floor)):
         raise ValueError(f"floor must be positive, got {floor}")
+
+
+def _halves(value: float) -> tuple[float, float]:
+    """Return two float32 numbers whose sum is `value` to 48 bits: not every device has float64."""
+    first = float(torch.tensor(value, dtype=torch.float32))
+    return first, float(torch.tensor(value - first, dtype=torch.float32)) if math.isfinite(value) else 0.0
 
 
 def _plus_plus(u: Tensor, count: int) -> Tensor:

@@ -1,0 +1,289 @@
+"""Restricted Boltzmann machines against enumeration of every state."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from leadline.core import Batch, Bits, DomainError, ShapeError
+from leadline.models.boltzmann.rbm import RBM
+from tests.tiny import tiny
+
+Move = Callable[[nn.Module], nn.Module]
+
+
+def machine(visible: int, hidden: int, *, scale: float = 1.0, **options: int) -> RBM:
+    """Return a float64 machine with weights and biases far from zero."""
+    model = RBM(Bits((visible,)), hidden, **options).double()
+    source = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(scale * torch.empty(parameter.shape).normal_(generator=source))
+    return model
+
+
+def states(units: int) -> Tensor:
+    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=units)), dtype=torch.float64)
+
+
+def joint(model: RBM) -> Tensor:
+    """Return log of the unnormalised p(v, h) of every pair of states, by the definition of the energy."""
+    v, h = states(model.weights.shape[0]), states(model.weights.shape[1])
+    return (v @ model.visible_bias)[:, None] + h @ model.hidden_bias + v @ model.weights @ h.T
+
+
+@pytest.mark.parametrize(("visible", "hidden"), [(4, 3), (3, 5), (12, 2), (2, 12)])
+def test_log_partition_by_either_layer_is_brute_force(visible: int, hidden: int) -> None:
+    model = machine(visible, hidden, scale=2.0)
+    assert model.log_partition("exact").value == pytest.approx(
+        float(joint(model).detach().logsumexp((0, 1))), abs=1e-10
+    )
+
+
+def test_probabilities_of_all_samples_sum_to_one_and_are_the_marginals_of_the_joint() -> None:
+    model = machine(5, 4)
+    found = model.log_prob(states(5).to(torch.uint8))
+    marginal = joint(model).logsumexp(1) - joint(model).logsumexp((0, 1))
+    assert found.exp().sum().item() == pytest.approx(1, abs=1e-10)
+    assert torch.allclose(found, marginal, atol=1e-10)
+
+
+def test_inputs_of_a_thousand_do_not_overflow() -> None:
+    model = machine(70, 3, scale=300.0).float()
+    exact = machine(70, 3, scale=300.0)
+    assert model.log_partition().value == pytest.approx(exact.log_partition().value, rel=1e-5)
+    h = states(3)
+    slow = h @ exact.hidden_bias + nn.functional.softplus(h @ exact.weights.T + exact.visible_bias).sum(1)
+    assert exact.log_partition().value == pytest.approx(float(slow.detach().logsumexp(0)), rel=1e-12)
+
+
+def test_codes_are_the_hidden_conditionals_and_decoding_the_likeliest_bits() -> None:
+    model = machine(4, 3)
+    v, h = states(4), states(3)
+    given = torch.softmax(joint(model), 1)  # p(h | v)
+    assert torch.allclose(model.encode(v), given @ h, atol=1e-12)
+    conditional = torch.softmax(joint(model), 0).T @ v  # (h, visible)
+    assert torch.equal(model.decode(h), (conditional > 0.5).to(torch.uint8))
+
+
+def hand_written(model: RBM, data: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient of the loss in W, b and c as Hinton writes it, rows in a loop."""
+    up = sum(torch.outer(v, torch.sigmoid(v @ model.weights + model.hidden_bias)) for v in data) / len(data)
+    down = sum(torch.outer(v, torch.sigmoid(v @ model.weights + model.hidden_bias)) for v in end) / len(end)
+    hidden = model.encode(end).mean(0) - model.encode(data).mean(0)
+    return down - up, end.mean(0) - data.mean(0), hidden  # type: ignore[return-value, operator]
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_the_gradient_of_the_loss_is_the_hand_written_update(persistent: bool) -> None:
+    model = machine(4, 3, persistent=persistent, chains=7, steps=2)
+    data = states(4)[torch.tensor([0, 5, 9, 9, 14])]
+    start = model.chain.clone() if persistent else data
+    torch.manual_seed(3)
+    loss = model.loss(Batch(data))
+    (2 * loss).backward()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        v = start
+        for _ in range(2):
+            p = (v @ model.weights + model.hidden_bias).sigmoid()
+            h = (torch.rand(p.shape, dtype=p.dtype) < p).to(p)
+            q = (h @ model.weights.T + model.visible_bias).sigmoid()
+            v = (torch.rand(q.shape, dtype=q.dtype) < q).to(q)
+        expected = hand_written(model, data, v)
+        value = model.free_energy(data).mean() - model.free_energy(v).mean()
+    assert loss.item() == pytest.approx(value.item(), abs=1e-12)
+    for parameter, wanted in zip(model.parameters(), expected, strict=True):
+        assert parameter.grad is not None
+        assert torch.allclose(parameter.grad, 2 * wanted, atol=1e-12)
+
+
+def test_the_gradient_of_the_loss_is_autograd_of_the_free_energies() -> None:
+    model = machine(4, 3, persistent=True, chains=6)
+    data = states(4)[3:9]
+    model.loss(Batch(data)).backward()
+    closed = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    difference = model.free_energy(data).mean() - model.free_energy(model.chain).mean()
+    slow = torch.autograd.grad(difference, list(model.parameters()))
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(closed, slow, strict=True))
+
+
+def test_the_exact_gradient_of_log_prob_includes_the_partition_function() -> None:
+    for visible, hidden in ((3, 5), (5, 3)):
+        model = machine(visible, hidden)
+        data = states(visible)[:5]
+        found = torch.autograd.grad(model.log_prob(data).mean(), list(model.parameters()))
+        by_states = -model.free_energy(data).mean() - joint(model).logsumexp((0, 1))
+        slow = torch.autograd.grad(by_states, list(model.parameters()))
+        assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(found, slow, strict=True))
+
+
+def expected_gradient(model: RBM, data: Tensor, steps: int) -> Tensor:
+    """Return the mean CD-k gradient in W over all chains, by the transition matrix of the visible units."""
+    v = states(model.weights.shape[0])
+    kernel = torch.softmax(joint(model), 1) @ torch.softmax(joint(model), 0).T  # (v, v')
+    index = (data @ (2 ** torch.arange(data.shape[1] - 1, -1, -1)).double()).long()
+    end = torch.linalg.matrix_power(kernel, steps)[index].mean(0)
+    return (v * end[:, None]).T @ model.encode(v) - data.T @ model.encode(data) / len(data)
+
+
+def test_the_bias_of_cd_shrinks_as_its_chains_grow() -> None:
+    model = machine(3, 2, scale=1.5)
+    data = states(3)[torch.tensor([0, 3, 3, 6])]
+    exact = -torch.autograd.grad(model.log_prob(data).mean(), model.weights)[0]
+    with torch.no_grad():
+        bias = [float((expected_gradient(model, data, k) - exact).norm()) for k in (1, 5, 50)]
+    assert bias[0] > 1.5 * bias[1]
+    assert bias[1] > 5 * bias[2]
+    assert bias[2] < 1e-3
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_mean_gradient_of_many_chains_is_that_of_the_transition_matrix(steps: int) -> None:
+    model = machine(3, 2, scale=1.5, steps=steps)
+    data = states(3)[torch.tensor([0, 3, 3, 6])]
+    chains = 40_000
+    model.loss(Batch(data.repeat(chains // 4, 1))).backward()
+    assert model.weights.grad is not None
+    with torch.no_grad():
+        wanted = expected_gradient(model, data, steps)
+    # each entry is a mean of numbers in [0, 1], of standard deviation at most one half
+    assert float((model.weights.grad - wanted).abs().max()) < 4 * 0.5 / math.sqrt(chains)
+
+
+def test_long_persistent_chains_give_the_exact_gradient() -> None:
+    model = machine(3, 2, persistent=True, chains=20_000)
+    data = states(3)[torch.tensor([0, 3, 3, 6])]
+    for _ in range(30):
+        loss = model.loss(Batch(data))
+    loss.backward()
+    exact = -torch.autograd.grad(model.log_prob(data).mean(), model.weights)[0]
+    assert model.weights.grad is not None
+    assert float((model.weights.grad - exact).abs().max()) < 4 * 0.5 / math.sqrt(20_000)
+
+
+def test_persistent_chains_move_in_training_only() -> None:
+    model = machine(4, 3, persistent=True, chains=50)
+    before = model.chain.clone()
+    model.eval().loss(Batch(states(4)))
+    assert torch.equal(model.chain, before)
+    model.train().loss(Batch(states(4)))
+    assert not torch.equal(model.chain, before)
+    assert "chain" in model.state_dict()
+
+
+def test_without_weights_the_machine_is_independent_coins() -> None:
+    model = machine(6, 3)
+    with torch.no_grad():
+        model.weights.zero_()
+    x = states(6)
+    coins = torch.distributions.Bernoulli(logits=model.visible_bias).log_prob(x).sum(1)
+    assert torch.allclose(model.log_prob(x), coins, atol=1e-12)
+
+
+def test_samples_have_the_probabilities_of_log_prob(generator: torch.Generator) -> None:
+    model = machine(3, 2)
+    n = 20_000
+    x = model.sample(n, generator, steps=60)
+    counts = torch.bincount((x.long() @ torch.tensor([4, 2, 1])), minlength=8) / n
+    p = model.log_prob(states(3)).exp()
+    assert bool(((counts - p).abs() < 4 * (p * (1 - p) / n).sqrt()).all())
+
+
+@pytest.mark.parametrize(("visible", "hidden"), [(10, 8), (6, 12)])
+def test_annealed_importance_sampling_finds_the_exact_log_partition(visible: int, hidden: int) -> None:
+    model = machine(visible, hidden)
+    exact = model.log_partition("exact").value
+    found = model.log_partition("ais", chains=400, temperatures=300)
+    assert found.stderr is not None
+    assert abs(found.value - exact) < 4 * found.stderr
+    assert found.stderr < 0.1
+    assert found.kind == "estimate"
+    assert "400 chains, 300 temperatures" in found.protocol
+
+
+def test_large_machines_say_that_their_density_is_an_estimate() -> None:
+    model = RBM(Bits((22,)), 21)
+    x = torch.zeros(2, 22, dtype=torch.uint8)
+    first = model.log_prob(x)
+    assert torch.equal(first, model.log_prob(x))
+    assert model.density.kind == "estimate"
+    assert model.density.stderr > 0
+    with pytest.raises(ValueError, match="22 visible and 21 hidden"):
+        model.log_partition("exact")
+    with pytest.raises(RuntimeError, match="estimate"):
+        first.sum().backward()
+
+
+def test_log_prob_notices_every_change_of_the_parameters(moved: Move) -> None:
+    model = RBM(Bits((4,)), 3).requires_grad_(False).double()
+    assert model.density.kind == "exact"
+    moved(model)
+    assert model.log_prob(states(4)).exp().sum().item() == pytest.approx(1, abs=1e-10)
+    model.weights.data.mul_(3)  # leaves no trace in autograd's version counters
+    assert model.log_prob(states(4)).exp().sum().item() == pytest.approx(1, abs=1e-10)
+
+
+def test_twenty_units_are_summed_in_seconds() -> None:
+    model = RBM(Bits((28,)), 20).requires_grad_(False)
+    start = time.perf_counter()
+    value = model.log_partition().value
+    assert time.perf_counter() - start < 3
+    assert value == pytest.approx(48 * math.log(2), abs=0.2)
+
+
+def test_no_machine_beats_the_entropy_of_bars_and_stripes() -> None:
+    # 2 x 2: blank and full have probability 1/4 each (as 0 bars and 2 bars, of either direction, with the
+    # direction drawn first), the other four 1/8: sum p ln p = 2/4 ln 1/4 + 4/8 ln 1/8 = -1.7328680
+    patterns = torch.tensor(
+        [[0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0], [0, 1, 0, 1]]
+    )
+    weights = torch.tensor([2.0, 2.0, 1.0, 1.0, 1.0, 1.0]) / 8
+    best = float((weights * weights.log()).sum())
+    assert best == pytest.approx(-1.7328680, abs=1e-6)
+    data = patterns[[0, 0, 1, 1, 2, 3, 4, 5]].to(torch.uint8)
+    model = machine(4, 8, steps=2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
+    untrained = float(model.log_prob(data).detach().mean())
+    for _ in range(250):
+        optimizer.zero_grad()
+        model.loss(Batch(data.repeat(8, 1))).backward()
+        optimizer.step()
+    trained = float(model.log_prob(data).detach().mean())
+    assert untrained < -2.7
+    assert -2.0 < trained <= best + 1e-6
+
+
+def test_one_machine_learns_from_the_codes_of_another() -> None:
+    data = tiny("bits")
+    first = RBM.for_data(data, hidden=6)
+    codes = first.encode(data.train.x).detach()
+    second = RBM(Bits((6,)), 4)
+    second.loss(Batch(codes)).backward()
+    assert second.encode(codes).shape == (120, 4)
+    assert second.weights.grad is not None
+    assert bool((second.weights.grad != 0).any())
+
+
+def test_verbs_keep_the_shape_and_type_of_the_domain(generator: torch.Generator) -> None:
+    data = tiny("bits")
+    model = RBM.for_data(data, hidden=5, burn_in=3)
+    x = model.sample(7, generator)
+    assert x.shape == (7, 1, 3, 3)
+    assert data.domain.validated(x).dtype == torch.uint8
+    assert model.decode(model.encode(x)).shape == x.shape
+    assert model.decode(model.encode(x)).dtype == torch.uint8
+
+
+def test_what_it_cannot_hold_is_refused_with_the_way_out() -> None:
+    with pytest.raises(DomainError, match="binarize"):
+        RBM.for_data(tiny("images"))
+    with pytest.raises(ShapeError, match=r"\(n, 1, 3, 3\)"):
+        RBM.for_data(tiny("bits")).log_prob(torch.zeros(2, 9))
+    for option in ("hidden", "steps", "chains", "burn_in"):
+        with pytest.raises(ValueError, match=option):
+            RBM(Bits((4,)), **{option: 0})
