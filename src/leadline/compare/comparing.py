@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,17 +127,17 @@ class _Crew:
         """
         left = {item.name: item for item in work}
         try:
-            for record in self._together(work, self.jobs):
+            for record in self._together(work, self.jobs, self.terms):
                 del left[record["name"]]
                 yield record
         except BrokenExecutor:
             for item in left.values():
                 yield self._alone(item)
 
-    def _together(self, work: Sequence[Trial | Control], jobs: int) -> Iterable[dict[str, Any]]:
+    def _together(self, work: Sequence[Trial | Control], jobs: int, terms: Terms) -> Iterable[dict[str, Any]]:
         calls: list[Any] = [
             joblib.delayed(trial_record if isinstance(item, Trial) else control_record)(
-                item, self.parcel, self.terms
+                item, self.parcel, terms
             )
             for item in work
         ]
@@ -149,7 +150,7 @@ class _Crew:
 
     def _alone(self, item: Trial | Control) -> dict[str, Any]:
         try:
-            return next(iter(self._together([item], 2)))
+            return next(iter(self._together([item], 2, replace(self.terms, resume=True))))
         except BrokenExecutor:
             return failed_record(item, "its worker process died; perhaps there was too little memory")
 

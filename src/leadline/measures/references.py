@@ -73,7 +73,7 @@ class _Counted(_Column):
         if not self.open_ended:
             return log_share
         # p(last + t) = share(last) / 2^(t + 1), t = 0, 1, ...
-        return log_share - torch.where(x >= last, (x - last + 1) * math.log(2), 0.0)
+        return log_share - torch.where(x >= last, (x - last + 1).double() * math.log(2), 0.0)
 
     def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.multinomial(self.share, n, replacement=True, generator=generator)

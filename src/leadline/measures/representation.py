@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from leadline.core import Domain, Quantity, Targets, bootstrap_interval, has_verb
@@ -71,10 +72,12 @@ def representation(model: nn.Module, data: Dataset, draws: int = DRAWS, most: in
     if has_verb(model, "predict"):
         found.notes.append("it predicts: its codes may have been learned from all the labels")
     if isinstance(data.labels, Targets):
-        return _targets_reading(found)
+        with threadpool_limits(1):
+            return _targets_reading(found)
     if len(found.y_train.unique()) < 2:
         raise MeasureError("a probe needs at least two classes among the labelled train samples; found one")
-    return _classes_reading(found, max(draws, DRAWS), most)
+    with threadpool_limits(1):  # probes are small: more threads only wait for each other
+        return _classes_reading(found, max(draws, DRAWS), most)
 
 
 def representation_controls(data: Dataset) -> dict[str, Reading]:
