@@ -80,10 +80,7 @@ class Images(Domain):
         return DiscretizedLogistic(self.shape, self.levels)
 
     def _features(self, x: Tensor, like: Tensor) -> Tensor:
-        value = x.flatten(1).to(like.device, like.dtype)
-        if value is x or x.is_floating_point():  # someone else's tensor: leave it as it is
-            return value * (2 / (self.levels - 1)) - 1
-        return value.mul_(2 / (self.levels - 1)).sub_(1)
+        return _affine(x, 2 / (self.levels - 1), like)
 
     def continuous(self, x: Tensor, noise: Tensor | None = None, like: Tensor | None = None) -> Tensor:
         """Return u = (x + noise) / levels in [0, 1), shape of x; see `Domain.continuous`."""

@@ -69,12 +69,14 @@ class Feed:
     def _direct(self, start: int) -> Iterator[tuple[Tensor, Tensor | None, float]]:
         """Return batches of samples that are in memory."""
         data_x, data_y = self.split.x, self.split.y
-        alone = self._crew.size == 1
-        here = data_x.device if isinstance(data_x, Tensor) else torch.device("cpu")
+        if not isinstance(data_x, Tensor):
+            return
+        alone, here = self._crew.size == 1, data_x.device
         for places in self._places(start):
             mine = places if alone else self._crew.share(places)
             mine = mine if here.type == "cpu" else mine.to(here)
-            x, y = data_x[mine], None if data_y is None else data_y[mine]
+            x = data_x.index_select(0, mine)
+            y = None if data_y is None else data_y.index_select(0, mine)
             if here != self._device:
                 x, y = x.to(self._device), None if y is None else y.to(self._device)
             yield x, y, 1.0 if alone else self._crew.weight(places)

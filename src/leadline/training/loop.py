@@ -141,7 +141,7 @@ class Session:
     def _show(self, phase: Phase, done: float, figures: dict[str, float]) -> None:
         """Show the losses since the last validation, the latest figures and the speed."""
         latest = self.record.run.metrics[-1] if self.record.run.metrics else {}
-        told = {key: float(latest[key]) for key in ("valid", "accuracy") if key in latest}
+        told: dict[str, float] = {key: latest[key] for key in ("valid", "accuracy") if key in latest}
         rate = self.position.total * self.settings.batch_size / max(self.position.seconds, 1e-9)
         self.progress.update(phase.name, min(done, 1.0), {**figures, **told, "samples/s": rate})
 
@@ -219,6 +219,7 @@ def descend(session: Session, phase: Phase) -> None:
     turns = _turns(session, phase)
     feed = _feed(session, phase)
     last = _last_step(settings, feed.per_epoch)
+    varies = settings.schedule != "constant" or settings.warmup > 0
     sums = {turn.player.name: 0.0 for turn in turns}
     taken = 0
     learner.train()
@@ -229,9 +230,10 @@ def descend(session: Session, phase: Phase) -> None:
         for turn in turns:
             if (position.step + 1) % turn.every:
                 continue
-            factor = scheduled(settings.schedule, settings.warmup, position.step, done)
-            for group in turn.optimizer.param_groups:
-                group["lr"] = turn.rate * factor
+            if varies:
+                factor = scheduled(settings.schedule, settings.warmup, position.step, done)
+                for group in turn.optimizer.param_groups:
+                    group["lr"] = turn.rate * factor
             batch = Batch(x, y, settings.label_smoothing, done)
             sums[turn.player.name] += _step(session, losses, turn, batch, weight)
         position.step += 1
@@ -300,9 +302,8 @@ def _step(
     def evaluate() -> Tensor:
         for parameter in turn.player.parameters:
             parameter.grad = None
-        parts = _parts(batch, settings.accumulate)
         total = None
-        for part, share in parts:
+        for part, share in _parts(batch, settings.accumulate):
             with autocast(session.device, settings.precision):
                 loss = losses(turn.number, part)
             scaled = loss if share * weight == 1.0 else loss * (share * weight)
@@ -357,11 +358,11 @@ def _last_step(settings: Settings, per_epoch: int) -> float:
 
 def _fraction(session: Session, last: float) -> float:
     """Return how much of the training is done, by steps or by the clock."""
-    parts = [session.position.step / last]
+    done = session.position.step / last
     if session.settings.budget is not None:
         spent = session.position.seconds + time.monotonic() - session._clock
-        parts.append(spent / session.settings.budget)
-    return min(max(parts), 1.0)
+        done = max(done, spent / session.settings.budget)
+    return min(done, 1.0)
 
 
 def _probed(session: Session, phase: Phase) -> dict[str, Any]:
