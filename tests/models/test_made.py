@@ -172,8 +172,8 @@ def test_a_model_built_again_from_its_state_is_equal_even_under_another_seed(mov
 def test_training_visits_every_component():
     model = MADE.for_data(Signature(Bits((5,))), orders=3, hidden=(16,))
     x = torch.tensor([[0, 1, 1, 0, 1]], dtype=torch.uint8)
-    each = {round(float(-model.conditionals(x, c).sum()), 5) for c in range(3)}
-    assert {round(float(model.loss(Batch(x))), 5) for _ in range(60)} == each
+    each = {round(-model.conditionals(x, c).sum().item(), 5) for c in range(3)}
+    assert {round(model.loss(Batch(x)).item(), 5) for _ in range(60)} == each
 
 
 def test_conditionals_are_shown_only_where_there_is_one_component():
