@@ -1,0 +1,255 @@
+r"""A network fits labels that mean nothing.
+
+Claim:
+    The network fits random labels to 99.5 % training accuracy, is at chance on test samples then, and
+    needs more steps than with the true labels.
+
+Instrument:
+    The same network and training on true labels, on inputs whose pixels are shuffled by one permutation,
+    by one permutation a sample, or replaced by normal noise of the same mean and variance, and on labels
+    drawn uniformly anew. Read: accuracy on training and test samples (with their true labels), and the
+    steps until training accuracy reaches 99.5 %. Not to fit within the steps is undecided, never false.
+
+Controls:
+    positive: two layers of ReLUs with 2 n + d weights interpolate any n random labels exactly
+        (Theorem 1), residual below 1e-6.
+    negative: a network with far fewer weights than samples stays below 50 % on random labels.
+
+Source:
+    Zhang, Bengio, Hardt, Recht and Vinyals (2017), Understanding deep learning requires rethinking
+    generalization, ICLR, section 2, Theorem 1 and figure 1.
+
+Cost:
+    Under a minute on digits with a 64-512-10 net and 5 seeds.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from leadline.catalog import build
+from leadline.core import (
+    Bits,
+    Classes,
+    DomainError,
+    Images,
+    OptionError,
+    Quantity,
+    Vectors,
+    bootstrap_interval,
+)
+from leadline.core.randomness import derive_seed, generator_for
+from leadline.data import Dataset, Split, load
+from leadline.studies.finding import Finding
+from leadline.studies.pictures import bars_figure
+from leadline.studies.study import Control, Study, all_of, passed, readings, side
+from leadline.training import fit
+
+__all__ = ["SETTINGS", "STUDY", "interpolation_error", "random_labels"]
+
+FITTED, RESIDUAL, CONTROL_MOST = 0.995, 1e-6, 0.5
+SETTINGS = ("true labels", "shuffled pixels", "random pixels", "noise", "random labels")
+WIDE, NARROW = {"hidden": (512,)}, {"hidden": (2,)}
+TRAINING = {"optimizer": "momentum", "lr": 0.1, "batch_size": 128}
+PROBE_EVERY, INTERPOLATED = 10, 500
+
+
+def random_labels(
+    data: Dataset | None = None,
+    model: str = "mlp",
+    options: Mapping[str, Any] | None = None,
+    *,
+    narrow: Mapping[str, Any] | None = None,
+    samples: int = 2000,
+    steps: int = 3000,
+    seeds: int = 5,
+    jobs: int = 1,
+) -> Finding:
+    """Return whether a network fits random labels, at chance on the test, in more steps than true ones.
+
+    Args:
+        data: Labelled pictures, bits or vectors; digits by default.
+        model: Catalog name of a classifier.
+        options: Its options; one hidden layer of 512 by default.
+        narrow: Options that make it too small to fit, for the control; one hidden layer of 2 by default.
+        samples: Most training samples.
+        steps: Most steps of a training, at least 1.
+        seeds: Number of trainings of each setting.
+        jobs: Trainings at once, through joblib.
+
+    Raises:
+        DomainError: If the data have no classes, or inputs whose dimensions cannot be shuffled.
+        OptionError: If `steps`, `samples` or `seeds` is below 1.
+        StudyError: If a control fails.
+    """
+    source = _usable(load("digits") if data is None else data, samples, steps)
+    chosen = dict(WIDE if options is None else options)
+    few = dict(NARROW if narrow is None else narrow)
+    controls = passed(
+        {
+            "2n + d weights interpolate": Control(
+                lambda: interpolation_error(source), lambda error: error < RESIDUAL, f"be below {RESIDUAL:g}"
+            ),
+            "too few weights": Control(
+                lambda: _reading(source, model, few, steps, "random labels", 0)["train accuracy"],
+                lambda accuracy: accuracy < CONTROL_MOST,
+                f"be below {CONTROL_MOST:g}",
+            ),
+        }
+    )
+    settings = [(source, model, chosen, steps, setting) for setting in SETTINGS]
+    table = readings(_reading, settings, seeds=seeds, jobs=jobs)
+    noise, truth = (table[table["setting"] == name] for name in ("random labels", "true labels"))
+    ratios = (noise["steps"].to_numpy() / truth["steps"].to_numpy()).tolist()
+    classes = cast(Classes, source.labels).outputs
+    value = _ratio(ratios)
+    accuracy = torch.tensor(noise["test accuracy"].tolist(), dtype=torch.float64)
+    at_chance = _at_chance(accuracy, 1 / classes, len(source.test))
+    fits = True if bool((noise["train accuracy"] >= FITTED).all()) else None
+    slower = side(value.interval, 1.0, above=True) if value.interval else None
+    size = f"{model} {chosen}, {len(source.train):,} training samples of {source.name}"
+    return Finding(
+        study="random_labels",
+        claim=f"On {source.name}, {model} fits random labels, then at chance, and slower than true ones.",
+        holds=all_of([fits, at_chance, slower]),
+        value=value,
+        controls=controls,
+        table=table,
+        protocol=f"{size}, {TRAINING}, at most {steps:,} steps, {seeds} seeds; labels drawn uniformly",
+        draw=bars_figure,
+        details={"chance": 1 / classes, "fits": fits, "at chance": at_chance, "slower": slower},
+    )
+
+
+def interpolation_error(data: Dataset, most: int = INTERPOLATED) -> float:
+    """Return the largest residual of the two-layer ReLU net with 2 n + d weights on random labels.
+
+    With z = a . x sorted and b_1 < z_1 < b_2 < z_2 ..., relu(z_i - b_j) is lower triangular (Theorem 1).
+    """
+    x = data.domain.features(cast(Tensor, data.train.head(most).x)).double().unique(dim=0)
+    source = generator_for(0, "interpolation")
+    z = (x @ torch.randn(x.shape[1], generator=source).double()).sort().values  # d weights a
+    y = torch.randint(2, (len(z),), generator=source).double() * 2 - 1
+    b = torch.cat([z[:1] - 1, (z[1:] + z[:-1]) / 2])  # n biases
+    hidden = (z[:, None] - b).clamp(min=0)  # (n, n)
+    w = torch.linalg.solve_triangular(hidden, y[:, None], upper=False)  # n weights
+    return float((hidden @ w - y[:, None]).abs().max())
+
+
+class _Fitted(Exception):  # noqa: N818 - it ends a training that has reached its goal
+    """The training samples are fitted."""
+
+
+def _reading(
+    data: Dataset, model: str, options: dict[str, Any], steps: int, setting: str, seed: int
+) -> dict[str, Any]:
+    """Return accuracies and steps to fit of one training."""
+    changed = _changed(data, setting, derive_seed(seed, setting))
+    torch.manual_seed(derive_seed(seed, "start"))
+    net = build(model, changed, **options)
+    reached = [math.nan]
+
+    def probe(net: nn.Module, step: int) -> dict[str, float]:
+        accuracy = _accuracy(net, changed.train)
+        if accuracy >= FITTED:
+            reached[0] = float(step)
+            raise _Fitted
+        return {"accuracy": accuracy}
+
+    try:
+        fit(
+            net, changed, steps=steps, seed=seed, select="last", out=False, progress=False, threads=1,
+            probe=probe, probe_every=PROBE_EVERY, **TRAINING,  # type: ignore[arg-type]
+        )  # fmt: skip
+    except _Fitted:
+        net.eval()
+    accuracies = {
+        "train accuracy": _accuracy(net, changed.train),
+        "test accuracy": _accuracy(net, changed.test),
+    }
+    return {"setting": setting, "seed": seed, **accuracies, "steps": reached[0]}
+
+
+def _accuracy(net: nn.Module, split: Split) -> float:
+    """Return the share of samples whose most probable class is their label."""
+    with torch.no_grad():
+        best = cast(Any, net).predict(split.x).argmax(1)
+    return float((best == split.y).double().mean())
+
+
+def _changed(data: Dataset, setting: str, seed: int) -> Dataset:
+    """Return the data in one setting; test samples keep their true labels."""
+    source = generator_for(seed, "changed")
+    if setting == "true labels":
+        return data
+    if setting == "random labels":
+        y = cast(Tensor, data.train.y)
+        drawn = torch.randint(cast(Classes, data.labels).outputs, y.shape, generator=source)
+        return replace(data, train=Split(data.train.x, drawn), valid=data.test)
+    order = torch.randperm(data.domain.dims, generator=source)
+
+    def rearranged(x: Tensor) -> Tensor:
+        real = isinstance(data.domain, Vectors)
+        flat = data.domain.features(x) if real else x.flatten(1).float()
+        if setting == "shuffled pixels":
+            flat = flat[:, order]
+        elif setting == "random pixels":
+            flat = flat.gather(1, torch.rand(flat.shape, generator=source).argsort(1))
+        else:
+            flat = flat.mean() + flat.std() * torch.randn(flat.shape, generator=source)
+        if real:
+            return data.domain.quantize(flat)
+        top = cast(tuple[int, ...], data.domain.cardinalities)[0] - 1
+        return flat.round().clamp(0, top).to(x.dtype).view_as(x)
+
+    return replace(
+        data, train=data.train.mapped(rearranged), test=data.test.mapped(rearranged), valid=data.test
+    )
+
+
+def _usable(data: Dataset, samples: int, steps: int) -> Dataset:
+    """Return the labelled part of the data in memory, at most `samples` of its training split."""
+    data.domain.require(Images, Bits, Vectors)
+    if not isinstance(data.labels, Classes):
+        raise DomainError(f"random_labels needs classes, but {data.name} has none; load data with labels")
+    if min(samples, steps) < 1:
+        raise OptionError(f"samples and steps must be at least 1, got {samples} and {steps}")
+
+    def labelled(split: Split, most: int) -> Split:
+        kept = split.head(most)
+        known = cast(Tensor, kept.y) >= 0
+        return Split(cast(Tensor, kept.x)[known], cast(Tensor, kept.y)[known])
+
+    return replace(
+        data,
+        train=labelled(data.train, samples),
+        test=labelled(data.test, 10_000),
+        valid=Split(*data.test.rows(torch.arange(1))),
+    )
+
+
+def _ratio(ratios: list[float]) -> Quantity:
+    """Return the mean ratio of steps to fit, without an interval where one training did not fit."""
+    mean = sum(ratios) / len(ratios)
+    interval = bootstrap_interval(ratios) if math.isfinite(mean) and len(ratios) > 1 else None
+    return Quantity(mean, "steps / steps", "estimate", None, interval, len(ratios), "random over true labels")
+
+
+def _at_chance(accuracy: Tensor, chance: float, count: int) -> bool:
+    """Return whether chance lies within two standard errors, between seeds or binomial, of the accuracy."""
+    binomial = math.sqrt(chance * (1 - chance) / (count * len(accuracy)))
+    between = float(accuracy.std()) / math.sqrt(len(accuracy)) if len(accuracy) > 1 else 0.0
+    return abs(float(accuracy.mean()) - chance) <= 2 * max(binomial, between)
+
+
+STUDY = Study(
+    "random_labels",
+    "A network fits random labels, is at chance on the test, and is slower than on true labels.",
+    random_labels,
+    ("data",),
+    "under a minute",
+)

@@ -1,0 +1,103 @@
+"""The form of a study: controls first, then readings over seeds, then a verdict by a fixed rule."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import pandas as pd
+
+from leadline.core import LeadlineError, OptionError
+from leadline.studies.finding import Finding
+
+__all__ = ["Control", "Study", "StudyError", "all_of", "passed", "readings", "side"]
+
+
+class StudyError(LeadlineError, RuntimeError):
+    """A control of a study failed, so that its readings would mean nothing."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study by name; call it to run it.
+
+    Args:
+        name: The phenomenon.
+        claim: What it puts to the test.
+        run: Runs it and returns the finding.
+        needs: What it is given: "data", or the verbs of a model.
+        cost: What it takes at its smallest scale.
+    """
+
+    name: str
+    claim: str
+    run: Callable[..., Finding]
+    needs: tuple[str, ...]
+    cost: str
+
+    def __call__(self, *args: Any, **options: Any) -> Finding:
+        """Return the finding; see `run`."""
+        return self.run(*args, **options)
+
+
+@dataclass(frozen=True)
+class Control:
+    """A measurement whose outcome is known beforehand.
+
+    Args:
+        measure: Returns the number.
+        passes: Whether that number is as it must be.
+        must: What it must be, in words.
+    """
+
+    measure: Callable[[], float]
+    passes: Callable[[float], bool]
+    must: str
+
+
+def passed(controls: Mapping[str, Control]) -> dict[str, float]:
+    """Return what each control measured.
+
+    Raises:
+        StudyError: If one fails.
+    """
+    values: dict[str, float] = {}
+    for name, control in controls.items():
+        values[name] = control.measure()
+        if not control.passes(values[name]):
+            raise StudyError(f'control "{name}" failed: {values[name]:.6g}, but it must {control.must}')
+    return values
+
+
+def readings(
+    measure: Callable[..., dict[str, Any]],
+    settings: Sequence[tuple[Any, ...]],
+    *,
+    seeds: int,
+    jobs: int = 1,
+) -> pd.DataFrame:
+    """Return a row for each setting and seed, `measure(*setting, seed)`, by joblib's current backend.
+
+    Raises:
+        OptionError: If `seeds` is below 1.
+    """
+    if seeds < 1:
+        raise OptionError(f"seeds must be at least 1, got {seeds}")
+    tasks = [(*setting, seed) for seed in range(seeds) for setting in settings]
+    rows = joblib.Parallel(n_jobs=jobs)(joblib.delayed(measure)(*task) for task in tasks)
+    return pd.DataFrame(list(rows))
+
+
+def side(interval: tuple[float, float], threshold: float, *, above: bool) -> bool | None:
+    """Return whether a whole interval lies on the claimed side of a threshold; None if across it."""
+    low, high = interval
+    if low > threshold:
+        return above
+    return not above if high < threshold else None
+
+
+def all_of(parts: Sequence[bool | None]) -> bool | None:
+    """Return the verdict on a claim of several parts: false if one is, undecided if one is, else true."""
+    if any(part is False for part in parts):
+        return False
+    return None if any(part is None for part in parts) else True
