@@ -56,8 +56,9 @@ def head(path: Path) -> Head:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             grey = image.mode in GREY or image.mode.startswith("I")
-            turned = image.getexif().get(ORIENTATION) in SIDEWAYS
             form = image.format
+            early = form != "PNG" or "exif" in image.info  # else PNG would be decoded to look for it
+            turned = early and image.getexif().get(ORIENTATION) in SIDEWAYS
     if not _whole(path, str(form)):
         raise OSError("the file is cut off")
     return Head(1 if grey else 3, *((width, height) if turned else (height, width)))
@@ -76,11 +77,19 @@ def decoded(path: Path, channels: int, height: int, width: int, *, crop: bool) -
         ImageOps.exif_transpose(image, in_place=True)
         plain = _plain(image, mode)
     if crop:
-        plain = ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC)
+        plain = _cropped(plain, width, height).resize((width, height), Image.Resampling.BICUBIC)
     elif plain.size != (width, height):
         raise ValueError(f"it is {plain.width}x{plain.height}, not {width}x{height}")
     levels = np.asarray(plain)  # (h, w) or (h, w, 3)
     return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)
+
+
+def _cropped(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Return the largest part at the centre that has the aspect of `width` to `height`."""
+    scale = min(image.width / width, image.height / height)
+    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (image.width - w) // 2, (image.height - h) // 2
+    return image.crop((left, top, left + w, top + h))
 
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:

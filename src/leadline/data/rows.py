@@ -98,7 +98,9 @@ def _quoted(path: Path, data: bytes, separator: str) -> _Spans:
     """Return the rows of a text with quotes, where a row may go over several lines."""
     breaks = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
     first, last = np.append(0, breaks + 1), np.append(breaks, len(data))
-    reader = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=separator, skipinitialspace=True)
+    reader = csv.reader(
+        io.StringIO(data.decode(), newline=""), delimiter=separator, skipinitialspace=True, strict=True
+    )
     spans, before = [], 0
     try:
         for row in reader:
@@ -120,15 +122,16 @@ def _cells(data: bytes, table: _Spans, row: int, separator: str) -> list[str]:
 def _looks_named(head: list[list[str]]) -> bool:
     """Return whether the first row names the columns.
 
-    It does if none of its fields is a number or missing, no two are alike, and below it a column
-    holds only numbers, or no field of it occurs again in its column.
+    It does if none of its fields is a number or missing, and below it a column holds only numbers,
+    or no two of its fields are alike and none occurs again in its column.
     """
     first, rest = head[0], head[1:]
-    if not rest or any(_number(cell) or cell in MISSING for cell in first) or len(set(first)) < len(first):
+    if not rest or any(_number(cell) or cell in MISSING for cell in first):
         return False
     columns = [[row[i] for row in rest if i < len(row) and row[i] not in MISSING] for i in range(len(first))]
     numeric = any(column and all(_number(cell) for cell in column) for column in columns)
-    return numeric or all(cell not in column for cell, column in zip(first, columns, strict=True))
+    alone = all(cell not in column for cell, column in zip(first, columns, strict=True))
+    return numeric or (alone and len(set(first)) == len(first))
 
 
 def _number(cell: str) -> bool:
