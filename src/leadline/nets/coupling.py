@@ -135,7 +135,11 @@ class DenseFlow(nn.Module):
         self.split = halves
 
         def net(inputs: int, outputs: int) -> nn.Module:
-            return _near_zero(dense((inputs, *hidden, outputs)))
+            layers = _near_zero(dense((inputs, *hidden, outputs)))
+            for layer in layers:
+                if isinstance(layer, nn.ReLU):
+                    layer.inplace = True  # fresh memory costs as much as the products here
+            return layers
 
         self.couplings = Couplings(halves, couplings if min(halves) else 0, net)
         self.diagonal = _Diagonal(len(first))
@@ -249,7 +253,7 @@ def conditioner(inputs: int, outputs: int, channels: int, blocks: int) -> nn.Mod
     )
 
 
-def _near_zero(net: nn.Sequential) -> nn.Module:
+def _near_zero(net: nn.Sequential) -> nn.Sequential:
     """Return `net` with the last layer near zero: its coupling starts close to the identity."""
     with torch.no_grad():
         for parameter in net[-1].parameters():
