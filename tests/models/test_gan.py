@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from leadline.core import Batch, Bits, DomainError, Images, OptionError, ShapeError, Signature, Vectors
 from leadline.models.adversarial.gan import GAN, OBJECTIVES, slopes
@@ -173,6 +174,15 @@ def test_the_generators_loss_is_the_critics_opinion_of_its_samples() -> None:
     torch.manual_seed(3)
     scores = model.critic_net(model.generated(torch.randn(10, 3))).squeeze(1)
     torch.testing.assert_close(loss, nn.functional.softplus(-scores).mean())
+
+
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+def test_a_turn_can_be_profiled(objective: str) -> None:
+    # The counter hooks every module's input, which must not be the leaf that slopes are taken at.
+    for player in build("vectors", objective=objective).players():
+        with FlopCounterMode(display=False) as counter:
+            player.loss(Batch(tiny("vectors").train.x))
+        assert counter.get_total_flops() > 0
 
 
 # --- raw in, raw out ------------------------------------------------------------------------------

@@ -89,7 +89,9 @@ OBJECTIVES = {
 def slopes(critic: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
     """Return ||grad f(u)|| of each row, differentiable again: (n, *shape) -> (n,)."""
     point = u.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(point).sum(), point, create_graph=True)
+    # Behind a view: hooks on a critic's input (of a profiler) cannot be set on a leaf of this graph.
+    score = critic(point.view_as(point))
+    (gradient,) = torch.autograd.grad(score.sum(), point, create_graph=True)
     return gradient.flatten(1).norm(dim=1)
 
 
@@ -122,6 +124,8 @@ class GAN(nn.Module):
         (torch.Size([5, 8]), torch.Size([5]))
     """
 
+    like: Tensor
+
     def __init__(
         self,
         domain: Domain,
@@ -140,6 +144,7 @@ class GAN(nn.Module):
         self.latent = latent
         self.objective = OBJECTIVES[objective]
         self.penalty = self.objective.weight if penalty is None else penalty
+        self.register_buffer("like", torch.empty(0), persistent=False)
         self.generator_net = generator
         self.critic_net = critic
 
@@ -235,7 +240,7 @@ class GAN(nn.Module):
             x: Raw samples (n, *shape).
             noisy: Whether levels are spread over their cell, else its middle is taken.
         """
-        like = next(self.parameters())
+        like = self.like
         noise = torch.rand(x.shape, dtype=like.dtype, device=like.device) if noisy else None
         u = self.domain.continuous(x, noise, like)
         return u if self._unbounded else 2 * u - 1
@@ -253,7 +258,7 @@ class GAN(nn.Module):
         return self.critic_net(u).squeeze(1)
 
     def _codes(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        return normal((n, self.latent), next(self.parameters()), generator)
+        return normal((n, self.latent), self.like, generator)
 
 
 def _dense(domain: Domain, latent: int, hidden: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from leadline.core import Batch, Density, Described, Domain, OptionError
@@ -40,7 +41,7 @@ _NUMBERS_AT_ONCE = 1 << 22
 
 def divergence(mean: Tensor, log_scale: Tensor) -> Tensor:
     """Return KL(N(mean, scale^2) || N(0, I)) of each row in nats: two of (..., k) -> (...)."""
-    return 0.5 * (mean.square() + (2 * log_scale).exp() - 1 - 2 * log_scale).sum(-1)
+    return (0.5 * (mean.square() + torch.expm1(2 * log_scale)) - log_scale).sum(-1)
 
 
 class VAE(nn.Module):
@@ -68,6 +69,7 @@ class VAE(nn.Module):
         (torch.Size([5]), torch.Size([5, 2]))
     """
 
+    like: Tensor
     density = Density("lower bound", "importance-weighted, 64 samples")
 
     def __init__(
@@ -82,6 +84,7 @@ class VAE(nn.Module):
         self.domain = domain
         self.latent = latent
         self.likelihood = domain.likelihood(likelihood)
+        self.register_buffer("like", torch.empty(0), persistent=False)
         self.encoder = encoder
         self.decoder = decoder
 
@@ -121,11 +124,12 @@ class VAE(nn.Module):
         """Return the mean of -ELBO of `batch.x` with one draw of z a row, in nats, shape ()."""
         mean, log_scale = self.posterior(batch.x)
         z = mean + log_scale.exp() * torch.randn_like(mean)  # equation 4
-        return (divergence(mean, log_scale) - self.reconstruction(batch.x, z)).mean()
+        fit = self.likelihood.log_prob(self.conditional(z), batch.x)
+        return (divergence(mean, log_scale) - fit).mean()
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of x: z from the prior, then x from p(x | z), (n, *shape)."""
-        z = normal((n, self.latent), next(self.parameters()), generator)
+        z = normal((n, self.latent), self.like, generator)
         return self.likelihood.sample(self.conditional(z), generator)
 
     def log_prob(self, x: Tensor, samples: int = 64, generator: torch.Generator | None = None) -> Tensor:
@@ -159,9 +163,8 @@ class VAE(nn.Module):
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-scale of q(z | x): (n, *shape) -> two of (n, k)."""
-        like = next(self.parameters())
-        mean, log_scale = self.encoder(self.domain.features(x, like)).chunk(2, -1)
-        return mean, log_scale.clamp(-7.0, 7.0)
+        mean, log_scale = self.encoder(self.domain.features(x, self.like)).chunk(2, -1)
+        return mean, F.hardtanh(log_scale, -7.0, 7.0)  # a clamp whose gradient is one kernel
 
     def conditional(self, z: Tensor) -> Tensor:
         """Return the parameters of p(x | z): (n, k) -> (n, P)."""
@@ -169,8 +172,8 @@ class VAE(nn.Module):
         return self.likelihood.from_planes(params) if params.dim() == 4 else params
 
     def reconstruction(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return log p(x | z) in nats: (n, *shape), (S, n, k) -> (S, n); without S likewise."""
-        params = self.conditional(z.flatten(0, -2)).unflatten(0, z.shape[:-1])
+        """Return log p(x | z) of S codes a row, in nats: (n, *shape), (S, n, k) -> (S, n)."""
+        params = self.conditional(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         return self.likelihood.log_prob(params, x.to(z.device))
 
     def _draws(
