@@ -1,6 +1,7 @@
 """One `fit` for every way to learn, checkpoints that resume bit for bit, and runs that open."""
 
-from leadline.training.fit import fit, refresh_batchnorm
+from leadline.training.batchnorm import refresh_batchnorm
+from leadline.training.fit import fit
 from leadline.training.run import Run, open_run
 
 __all__ = ["Run", "fit", "open_run", "refresh_batchnorm"]

@@ -1,17 +1,15 @@
 """`fit`: any model on any data set, by descending, sweeping or stacking."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from leadline.core import (
-    Batch,
     Classes,
     DataError,
     Domain,
@@ -25,18 +23,26 @@ from leadline.core import (
 from leadline.core.errors import unknown_name
 from leadline.core.randomness import derive_seed
 from leadline.core.verbs import has_verb, way_of
-from leadline.data import Dataset, Split
+from leadline.data import Dataset
 from leadline.training.augment import augmenter
 from leadline.training.checkpoint import LAST, load_weights, restore_randomness, unpack, weights_of
+from leadline.training.descend import descend
 from leadline.training.files import free_directory, read_json, write_tensors
-from leadline.training.loop import Hook, Phase, Probe, Session, descend, interrupts, sweep, threads_for
-from leadline.training.machine import Crew, choose_device, cpu_threads, crew, device_of
+from leadline.training.machine import (
+    Crew,
+    choose_device,
+    cpu_threads,
+    crew,
+)
+from leadline.training.phases import learnable, phases_of, threads_for
 from leadline.training.progress import make_progress
 from leadline.training.record import Record, versions
 from leadline.training.run import Run
+from leadline.training.session import Hook, Probe, Session, interrupts
 from leadline.training.settings import Settings
+from leadline.training.sweep import sweep
 
-__all__ = ["fit", "refresh_batchnorm"]
+__all__ = ["fit"]
 
 _EPOCHS, _SWEEPS = 20, 200
 
@@ -189,7 +195,7 @@ def _learn(session: Session, data: Dataset, *, resumed: bool) -> None:
     settings, position, model = session.settings, session.position, session.model
     if not resumed:
         session.checkpoint()
-    phases = _phases(session, data)
+    phases = phases_of(session, data)
     for number, make in enumerate(phases):
         if number < position.phase:
             continue
@@ -213,62 +219,6 @@ def _learn(session: Session, data: Dataset, *, resumed: bool) -> None:
         if session.crew.leads:
             write_tensors(session.folder / "model.safetensors", weights)
     session.record.save("done")
-
-
-def _phases(session: Session, data: Dataset) -> list[Callable[[], Phase]]:
-    """Return how to make each phase, in order: the stages, then the whole model."""
-    model = session.model
-    stages: list[nn.Module] = list(model.stages()) if way_of(model) == "stack" else []  # type: ignore[operator]
-    train, valid = _learnable(model, data.train, data), _learnable(model, data.valid, data)
-
-    def stage(number: int) -> Phase:
-        learner, below = stages[number], stages[:number]
-        join = getattr(model, "join", None) if number == len(stages) - 1 else None
-        return Phase(
-            f"stage {number + 1}",
-            learner,
-            _coded(train, below),
-            _coded(valid, below),
-            None,
-            choose=False,
-            join=join,
-        )
-
-    makers: list[Callable[[], Phase]] = [partial(stage, number) for number in range(len(stages))]
-    if not stages or has_verb(model, "loss") or has_verb(model, "players") or has_verb(model, "sweep"):
-        makers.append(lambda: Phase(session.record.run.name, model, train, valid, data.labels))
-    return makers
-
-
-def _learnable(model: nn.Module, split: Split, data: Dataset) -> Split:
-    """Return the rows a model can learn from: labelled ones alone if all it does is predict."""
-    generates = any(has_verb(model, verb) for verb in ("sample", "log_prob", "decode"))
-    if generates or not has_verb(model, "predict") or split.y is None or data.labels is None:
-        return split
-    known = data.labels.known(split.y)
-    if bool(known.all()):
-        return split
-    places = known.nonzero().squeeze(1)
-    if isinstance(split.x, Tensor):
-        return Split(*split.rows(places))
-    return Split(split.x.select(places), split.y[places])
-
-
-def _coded(split: Split, below: list[nn.Module]) -> Split:
-    """Return the split as the stages `below` encode it, one after the other."""
-
-    @torch.no_grad()
-    def encode(x: Tensor) -> Tensor:
-        for stage in below:
-            x = stage.eval().encode(x.to(device_of(stage)))  # type: ignore[operator]
-        return x
-
-    if not below:
-        return split
-    if isinstance(split.x, Tensor):
-        parts = [encode(x).cpu() for x, _ in split.batches(1024)]
-        return Split(torch.cat(parts) if parts else split.x, split.y)
-    return split.mapped(encode)
 
 
 def _restore(session: Session) -> None:
@@ -344,7 +294,7 @@ def _suits(model: nn.Module, data: Dataset, settings: Settings) -> None:
         OptionError: If a setting does not apply.
     """
     way_of(model)
-    if len(_learnable(model, data.train, data)) == 0:
+    if len(learnable(model, data.train, data)) == 0:
         raise DataError(f"{data.name} has no sample to learn from in its training split")
     domain = getattr(model, "domain", None)
     if isinstance(domain, Domain) and (domain.kind, domain.shape) != (data.domain.kind, data.domain.shape):
@@ -407,35 +357,3 @@ def _described(model: nn.Module, data: Dataset, settings: Settings, folder: Path
         fingerprint=data.fingerprint,
         versions=versions(),
     )
-
-
-def refresh_batchnorm(model: nn.Module, data: Dataset, *, batch_size: int = 256, most: int = 10_000) -> None:
-    """Estimate the running statistics of batch normalisation again, over at most `most` training samples.
-
-    Needed wherever weights were not reached by training: averages, points on a curve, pruned nets.
-
-    Args:
-        model: A model with `loss`; one without batch normalisation is left as it is.
-        data: Samples to estimate from.
-        batch_size: Samples of a batch.
-        most: Samples to use.
-    """
-    norms = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    before = [(layer.momentum, layer.training) for layer in norms]
-    model_mode = model.training
-    model.eval()
-    for layer in norms:
-        layer.reset_running_stats()
-        layer.momentum = None  # a plain average over the batches
-        layer.train()
-    device = device_of(model)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for x, y in data.train.head(most).batches(batch_size):
-            if len(x) > 1:
-                model.loss(Batch(x.to(device), None if y is None else y.to(device)))  # type: ignore[operator]
-    model.train(model_mode)
-    for layer, (momentum, mode) in zip(norms, before, strict=True):
-        layer.momentum = momentum
-        layer.train(mode)
