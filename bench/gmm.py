@@ -6,6 +6,8 @@ chunk (half a megabyte, inside the cache) and, for diagonal covariances, the exp
 responsibilities. Both are computed in float64 where scikit-learn stays in float32.
 """
 
+import os
+
 import torch
 from sklearn.mixture import GaussianMixture
 
@@ -41,7 +43,7 @@ def case(covariance: str, peer_name: str, n: int, d: int, goal: float) -> None:
 
 
 def main() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "2")))
     case("full", "full", 20_000, 16, 2.0)
     case("diagonal", "diag", 100_000, 32, 1.1)
 

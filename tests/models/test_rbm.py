@@ -287,3 +287,14 @@ def test_what_it_cannot_hold_is_refused_with_the_way_out() -> None:
     for option in ("hidden", "steps", "chains", "burn_in"):
         with pytest.raises(ValueError, match=option):
             RBM(Bits((4,)), **{option: 0})
+
+
+def test_in_evaluation_the_loss_is_minus_the_log_pseudo_likelihood() -> None:
+    model = machine(4, 3).eval()
+    log_p = model.log_prob(states(4)).detach()
+    row, n = 11, 40_000
+    bits = [row ^ (1 << place) for place in range(4)]  # the four states that differ from row in one bit
+    per_bit = torch.stack([log_p[row] - torch.logaddexp(log_p[row], log_p[other]) for other in bits])
+    found = model.loss(Batch(states(4)[[row]].repeat(n, 1)))
+    error = float((4 * per_bit).std(correction=0)) / math.sqrt(n)
+    assert abs(found.item() + float(per_bit.sum())) < 4 * error

@@ -22,7 +22,7 @@ Departs from the source:
 
 import hashlib
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,7 @@ class RBM(nn.Module):
         (torch.Size([5, 2, 3]), torch.Size([5]), torch.Size([5, 4]))
     """
 
+    recommended: ClassVar[dict[str, Any]] = {"optimizer": "sgd", "lr": 0.1, "batch_size": 20}
     chain: Tensor
 
     def __init__(
@@ -112,15 +113,19 @@ class RBM(nn.Module):
         return cls(domain, hidden, steps, persistent=persistent, chains=chains, burn_in=burn_in)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return mean F(data) - mean F(chain end), in nats, shape (); its gradient is that of CD-k.
+        """Return what training descends on or, in evaluation mode, a figure to choose by, in nats, shape ().
 
-        The value is no likelihood: it may rise while the model improves.
+        In training: mean F(data) - mean F(chain end), whose gradient is that of CD-k. Its value is no
+        likelihood; it may rise while the model improves.
+        In evaluation: minus the log pseudo-likelihood, estimated from one bit a sample, which is drawn.
         """
         data = self._visible(batch.x)
+        if not self.training:
+            return self._pseudo_loss(data)
         with torch.no_grad():
             inputs = self._inputs(data)
             end = self._chain_end(self._inputs(self.chain) if self.persistent else inputs, self.steps)
-            if self.persistent and self.training:
+            if self.persistent:
                 self.chain.copy_(end)
         difference: Tensor = _Contrast.apply(*self._tensors(), data, end, inputs, self._inputs(end).detach())
         return difference
@@ -163,8 +168,7 @@ class RBM(nn.Module):
 
     def free_energy(self, x: Tensor) -> Tensor:
         """Return F(x) of each row, in nats: (n, *shape) -> (n,)."""
-        v = self._visible(x)
-        return -(v @ self.visible_bias) - F.softplus(self._inputs(v)).sum(1)
+        return self._free_energy(self._visible(x))
 
     def log_partition(
         self, method: Method = "auto", *, chains: int = 100, temperatures: int = 1000, seed: int = 0
@@ -192,6 +196,16 @@ class RBM(nn.Module):
             )
         value = log_partition_of(*self._tensors())
         return Quantity(float(value), "nats", "exact", protocol="sum over the smaller layer")
+
+    def _pseudo_loss(self, v: Tensor) -> Tensor:
+        """Return the mean of -D log p(v_i | all other bits) with i drawn for each row, shape ()."""
+        places = torch.randint(v.shape[1], (v.shape[0], 1), device="cpu").to(v.device)
+        flipped = v.scatter(1, places, 1 - v.gather(1, places))
+        return v.shape[1] * F.softplus(self._free_energy(v) - self._free_energy(flipped)).mean()
+
+    def _free_energy(self, v: Tensor) -> Tensor:
+        """Return F(v) of rows of visible units: (n, D) -> (n,)."""
+        return -(v @ self.visible_bias) - F.softplus(self._inputs(v)).sum(1)
 
     def _remembered(self, chains: int, temperatures: int, seed: int) -> Quantity:
         """Return log Z by the method that fits, found once for each setting of the parameters."""

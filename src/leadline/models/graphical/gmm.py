@@ -265,7 +265,7 @@ class GMM(nn.Module):
 
     def _coordinates(self, x: Tensor, *, dequantise: bool = True) -> Tensor:
         """Return real coordinates as float64: (n, *shape) -> (n, d)."""
-        noise = None
+        noise, x = None, self.domain.checked(x)
         if dequantise and not isinstance(self.domain, Vectors):
             noise = uniform_of_rows(x, self.domain.dims)[0].view(x.shape).to(self.best.means.device)
         return widened(self.domain.continuous(x, noise, self.best.means).flatten(1))
