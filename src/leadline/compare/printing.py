@@ -24,7 +24,8 @@ def printed(name: str, table: pd.DataFrame, shown: tuple[str, ...]) -> str:
     rows = table.to_dict("records")
     measured = [row for row in rows if headline and _number(row.get("low")) + _number(row.get(headline))]
     unit = next((row["unit"] for row in measured if row.get("unit")), "")
-    heads = ["rank", "model", f"{headline} [{unit}]" if unit else headline, *others, "seconds", "parameters"]
+    said = not unit or unit.replace("/", "_per_") == headline
+    heads = ["rank", "model", headline if said else f"{headline} [{unit}]", *others, "seconds", "parameters"]
     cells = [heads] + [_cells(row, headline, others) for row in rows if row in measured]
     notes = [f"  {row['model']}: {row['note']}" for row in rows if _text(row.get("note"))]
     return "\n".join([name, *_aligned(cells), *notes])

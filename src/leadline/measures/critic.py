@@ -5,6 +5,7 @@ probabilities give the inception-type score. It is trained once for each data se
 seed, so that every model of a comparison meets the same judge.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,8 +22,8 @@ from leadline.training import fit
 
 __all__ = ["Critic", "critic_for"]
 
-EPOCHS = 15
-SEED = 0
+EPOCHS, LEAST_STEPS = 15, 300
+SEED, BATCH = 0, 128
 COMPONENTS = 32
 MOST_TRAIN = 10_000
 MOST_CRITICS = 8
@@ -50,8 +51,8 @@ def critic_for(data: Dataset) -> Critic:
     """Return the judge of `data`: a trained classifier where there are two classes, else components.
 
     The classifier is the catalog's `convnet` for pictures of at least 8 x 8 and its `mlp` otherwise,
-    trained for 15 epochs with seed 0 on at most 10,000 samples. Without classes the features are the
-    scores of at most 32 principal components of the domain's features.
+    trained for 15 epochs and at least 300 steps with seed 0 on at most 10,000 samples. Without classes
+    the features are the scores of at most 32 principal components of the domain's features.
 
     Raises:
         MeasureError: If the domain has no features to judge by.
@@ -83,10 +84,11 @@ def _classifier(data: Dataset) -> Critic:
         data.valid.head(MOST_TRAIN),
         data.test,
     )
+    steps = max(LEAST_STEPS, EPOCHS * math.ceil(len(small.train) / BATCH))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(SEED, "critic"))
         model = build(name, data)
-        fit(model, small, epochs=EPOCHS, seed=SEED, out=False, progress=False)
+        run = fit(model, small, steps=steps, seed=SEED, batch_size=BATCH, out=False, progress=False)
     said = answers(model, "predict", data.test).argmax(1)
     truth = data.test.y
     mask = torch.ones(len(said), dtype=torch.bool) if truth is None else truth >= 0
@@ -94,7 +96,7 @@ def _classifier(data: Dataset) -> Critic:
     verb = "encode" if has_verb(model, "encode") else "predict"
     layer = "hidden layer" if verb == "encode" else "log-probabilities"
     return Critic(
-        f"{layer} of a {name} trained on {data.name} ({EPOCHS} epochs, test accuracy {right:.3f})",
+        f"{layer} of a {name} trained on {data.name} ({run.steps} steps, test accuracy {right:.3f})",
         features=lambda x: _said(model, verb, x).flatten(1).double(),
         predict=lambda x: _said(model, "predict", x).double(),
     )

@@ -119,9 +119,16 @@ def _agreement(
     value, rows = adjusted_rand(y, guess)
     mutual = normalized_mutual_info_score(y.numpy(), guess.numpy())
     spread = mean_quantity(rows)
+    low, high = spread.interval or (-1.0, 1.0)
     return {
         "adjusted_rand": Quantity(
-            value, "", "exact", spread.stderr, spread.interval, len(y), f"{protocol}; jackknife over samples"
+            value,
+            "",
+            "exact",
+            spread.stderr,
+            (max(-1.0, low), min(1.0, high)),
+            len(y),
+            f"{protocol}; jackknife over samples",
         ),
         "mutual_information": Quantity(
             float(mutual), samples=len(y), protocol="normalised by the mean entropy"
