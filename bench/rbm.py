@@ -1,9 +1,9 @@
 """CD-1 of a restricted Boltzmann machine against scikit-learn's; 10,000 x 784, 500 hidden, two threads.
 
-Bound: three products of a batch with the weights and one for the gradient, 2 * 5 * 784 * 500 operations a
-sample, 39 GFLOP an epoch. At batch 10 the weights are read three times, and gradient and weights written, once a
-step: about 9 MB of traffic for 39 MFLOP, so memory limits us there, beside some 40 small kernels a step. At batch
-100 the products are two thirds of the time, and a fifth goes into drawing 128,400 uniforms a step on one thread.
+Bound: three products of a batch with the weights and a double one for the gradient, 2 * 5 * 784 * 500
+operations a sample, 39 GFLOP an epoch. At batch 10 the weights are read three times, and gradient and
+weights are written, once a step: about 9 MB of traffic for 39 MFLOP, so that memory limits us, beside some
+40 small kernels. At batch 100 the products come first, then 128,400 uniforms a step, drawn on one thread.
 """
 
 import os
