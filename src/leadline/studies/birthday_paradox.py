@@ -22,6 +22,7 @@ Cost:
 """
 
 import math
+from itertools import chain
 from typing import Any, cast
 
 import pandas as pd
@@ -88,7 +89,7 @@ def birthday_paradox(
         protocol=f"{seeds} pools of {draws:,} draws, pairs {how}; the support itself may be larger",
         draw=pairs_figure,
         details={
-            "pairs": [pair for pairs in table["nearest"] for pair in pairs][:SHOWN],
+            "pairs": sorted(chain(*table["nearest"]), key=lambda pair: pair[2])[:SHOWN],
             "domain": data.domain,
         },
     )

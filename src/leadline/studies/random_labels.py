@@ -42,20 +42,20 @@ from leadline.core import (
     Vectors,
     bootstrap_interval,
 )
-from leadline.core.randomness import derive_seed, generator_for
+from leadline.core.randomness import derive_seed
 from leadline.data import Dataset, Split, load
+from leadline.studies.corruption import SETTINGS, corrupted, interpolation_error
 from leadline.studies.finding import Finding
 from leadline.studies.pictures import bars_figure
 from leadline.studies.study import Control, Study, all_of, passed, readings, side
 from leadline.training import fit
 
-__all__ = ["SETTINGS", "STUDY", "interpolation_error", "random_labels"]
+__all__ = ["STUDY", "random_labels"]
 
 FITTED, RESIDUAL, CONTROL_MOST = 0.995, 1e-6, 0.5
-SETTINGS = ("true labels", "shuffled pixels", "random pixels", "noise", "random labels")
 WIDE, NARROW = {"hidden": (512,)}, {"hidden": (2,)}
 TRAINING = {"optimizer": "momentum", "lr": 0.1, "batch_size": 128}
-PROBE_EVERY, INTERPOLATED = 10, 500
+PROBE_EVERY = 10
 
 
 def random_labels(
@@ -125,21 +125,6 @@ def random_labels(
     )
 
 
-def interpolation_error(data: Dataset, most: int = INTERPOLATED) -> float:
-    """Return the largest residual of the two-layer ReLU net with 2 n + d weights on random labels.
-
-    With z = a . x sorted and b_1 < z_1 < b_2 < z_2 ..., relu(z_i - b_j) is lower triangular (Theorem 1).
-    """
-    x = data.domain.features(cast(Tensor, data.train.head(most).x)).double().unique(dim=0)
-    source = generator_for(0, "interpolation")
-    z = (x @ torch.randn(x.shape[1], generator=source).double()).sort().values  # d weights a
-    y = torch.randint(2, (len(z),), generator=source).double() * 2 - 1
-    b = torch.cat([z[:1] - 1, (z[1:] + z[:-1]) / 2])  # n biases
-    hidden = (z[:, None] - b).clamp(min=0)  # (n, n)
-    w = torch.linalg.solve_triangular(hidden, y[:, None], upper=False)  # n weights
-    return float((hidden @ w - y[:, None]).abs().max())
-
-
 class _Fitted(Exception):  # noqa: N818 - it ends a training that has reached its goal
     """The training samples are fitted."""
 
@@ -148,7 +133,7 @@ def _reading(
     data: Dataset, model: str, options: dict[str, Any], steps: int, setting: str, seed: int
 ) -> dict[str, Any]:
     """Return accuracies and steps to fit of one training."""
-    changed = _changed(data, setting, derive_seed(seed, setting))
+    changed = corrupted(data, setting, derive_seed(seed, setting))
     torch.manual_seed(derive_seed(seed, "start"))
     net = build(model, changed, **options)
     reached = [math.nan]
@@ -179,36 +164,6 @@ def _accuracy(net: nn.Module, split: Split) -> float:
     with torch.no_grad():
         best = cast(Any, net).predict(split.x).argmax(1)
     return float((best == split.y).double().mean())
-
-
-def _changed(data: Dataset, setting: str, seed: int) -> Dataset:
-    """Return the data in one setting; test samples keep their true labels."""
-    source = generator_for(seed, "changed")
-    if setting == "true labels":
-        return data
-    if setting == "random labels":
-        y = cast(Tensor, data.train.y)
-        drawn = torch.randint(cast(Classes, data.labels).outputs, y.shape, generator=source)
-        return replace(data, train=Split(data.train.x, drawn), valid=data.test)
-    order = torch.randperm(data.domain.dims, generator=source)
-
-    def rearranged(x: Tensor) -> Tensor:
-        real = isinstance(data.domain, Vectors)
-        flat = data.domain.features(x) if real else x.flatten(1).float()
-        if setting == "shuffled pixels":
-            flat = flat[:, order]
-        elif setting == "random pixels":
-            flat = flat.gather(1, torch.rand(flat.shape, generator=source).argsort(1))
-        else:
-            flat = flat.mean() + flat.std() * torch.randn(flat.shape, generator=source)
-        if real:
-            return data.domain.quantize(flat)
-        top = cast(tuple[int, ...], data.domain.cardinalities)[0] - 1
-        return flat.round().clamp(0, top).to(x.dtype).view_as(x)
-
-    return replace(
-        data, train=data.train.mapped(rearranged), test=data.test.mapped(rearranged), valid=data.test
-    )
 
 
 def _usable(data: Dataset, samples: int, steps: int) -> Dataset:

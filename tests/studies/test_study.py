@@ -1,0 +1,90 @@
+"""The form of a study: verdicts, controls, findings."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from leadline.core import OptionError, Quantity
+from leadline.studies import STUDIES, Finding, StudyError, birthday_paradox, random_labels
+from leadline.studies.study import Control, all_of, passed, readings, side
+
+
+def finding(holds: bool | None, drawn: list[Finding]) -> Finding:
+    def draw(found: Finding) -> Figure:
+        drawn.append(found)
+        return Figure()
+
+    table = pd.DataFrame({"seed": [0], "steps": [math.nan]})
+    value = Quantity(2.0, "steps", "estimate", None, (1.0, math.inf), 1)
+    return Finding("tides", "It rises.", holds, value, {"moon": math.inf}, table, "by eye", draw)
+
+
+@pytest.mark.parametrize(
+    ("interval", "above", "verdict"),
+    [
+        ((1.1, 2.0), True, True),
+        ((0.1, 0.9), True, False),
+        ((0.9, 1.1), True, None),
+        ((0.1, 0.9), False, True),
+        ((1.1, 2.0), False, False),
+        ((1.0, 2.0), True, None),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval_on_one_side(
+    interval: tuple[float, float], above: bool, verdict: bool | None
+) -> None:
+    assert side(interval, 1.0, above=above) is verdict
+
+
+def test_a_claim_of_several_parts_is_as_weak_as_its_weakest() -> None:
+    assert all_of([True, True]) is True
+    assert all_of([True, None]) is None
+    assert all_of([None, False, True]) is False
+
+
+def test_a_failed_control_stops_the_study_and_says_what_it_must_be() -> None:
+    fine = Control(lambda: 1.0, lambda value: value < 2, "be below 2")
+    wrong = Control(lambda: 3.0, lambda value: value < 2, "be below 2")
+    assert passed({"fine": fine}) == {"fine": 1.0}
+    with pytest.raises(StudyError, match=r'"wrong" failed: 3, but it must be below 2'):
+        passed({"fine": fine, "wrong": wrong})
+
+
+def test_readings_have_a_row_for_each_setting_and_seed() -> None:
+    table = readings(lambda name, seed: {"name": name, "seed": seed}, [("a",), ("b",)], seeds=3)
+    assert sorted(zip(table["name"], table["seed"], strict=True)) == [
+        (name, seed) for name in "ab" for seed in range(3)
+    ]
+    with pytest.raises(OptionError, match="seeds"):
+        readings(lambda seed: {"seed": seed}, [()], seeds=0)
+
+
+def test_a_figure_is_drawn_once_and_only_when_asked_for() -> None:
+    drawn: list[Finding] = []
+    found = finding(holds=True, drawn=drawn)
+    assert not drawn
+    assert found.figure is found.figure
+    assert drawn == [found]
+
+
+@pytest.mark.parametrize(("holds", "word"), [(True, "true"), (False, "false"), (None, "undecided")])
+def test_a_finding_is_plain_in_json_and_says_its_verdict(holds: bool | None, word: str) -> None:
+    found = finding(holds, [])
+    plain = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert plain["holds"] is holds
+    assert plain["value"]["interval"] == [1.0, None]
+    assert plain["table"] == [{"seed": 0, "steps": None}]
+    assert found.verdict == word
+    assert word.capitalize() in str(found)
+
+
+def test_the_table_of_studies_names_each_and_calls_it() -> None:
+    assert set(STUDIES) == {"birthday_paradox", "random_labels"}
+    assert STUDIES["random_labels"].run is random_labels
+    assert STUDIES["birthday_paradox"].run is birthday_paradox
+    assert all(study.claim and study.needs and study.cost for study in STUDIES.values())
+    with pytest.raises(TypeError):
+        STUDIES["random_labels"](no_such_option=1)
