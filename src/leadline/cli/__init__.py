@@ -1,9 +1,10 @@
 """The commands: parsing and printing only."""
 
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -46,8 +47,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _help(command: Callable[..., None]) -> str:
+    """Return the docstring of a command, its example kept line by line."""
+    return inspect.cleandoc(command.__doc__ or "").replace("\nExample:", "\n\b\nExample:")
+
+
 for _command in (*LOOK, *TRAIN, *USE, *JUDGE):
-    app.command()(_command)
+    app.command(help=_help(_command))(_command)
 
 
 def _version(wanted: bool) -> None:
@@ -113,13 +121,13 @@ def _explained(error: Exception) -> tuple[str, int]:
         context = getattr(error, "ctx", None)
         hint = f" ({context.command_path} --help shows how)" if context is not None else ""
         return message.rstrip(".") + hint, 2
+    if isinstance(error, OSError) and error.errno is not None:
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror or error}", 2
     from leadline.core import LeadlineError
 
     if isinstance(error, LeadlineError):
         return str(error), 2
-    if isinstance(error, OSError):
-        name = f"{error.filename}: " if error.filename else ""
-        return f"{name}{error.strerror or error}", 2
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "not enough memory; use fewer samples, a smaller batch or a smaller model", 2
     where = f"{type(error).__name__}: {error}".splitlines()[0]

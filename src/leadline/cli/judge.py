@@ -7,7 +7,7 @@ import typer
 
 from leadline.cli.flags import DataOptions, Json, RunPath, Seed
 
-__all__ = ["COMMANDS", "report", "verify"]
+__all__ = ["COMMANDS", "report", "study", "verify"]
 
 Data = Annotated[
     str | None, typer.Option("--on", metavar="DATA", help="Data to judge on, if not those of the run.")
@@ -17,9 +17,8 @@ Data = Annotated[
 def verify(
     run: RunPath, on: Data = None, options: DataOptions = None, seed: Seed = 0, as_json: Json = False
 ) -> None:
-    r"""Say which laws a trained model obeys; exit status 1 if it breaks one.
+    """Say which laws a trained model obeys; exit status 1 if it breaks one.
 
-    \b
     Example:
       leadline verify runs/a
     """
@@ -49,6 +48,72 @@ def _data_of(run: Any, on: str | None, pairs: list[str] | None) -> Any:
         return Signature(run.domain, run.labels)
 
 
+def study(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A name of the list.")] = None,
+    subject: Annotated[
+        str | None, typer.Argument(metavar="[DATA or RUN]", help="What the study is about.")
+    ] = None,
+    study_options: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the study.")
+    ] = None,
+    on: Data = None,
+    options: DataOptions = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .json, .csv or .png file for the finding, its table or figure.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the studies with their claims, or run one on data or on a trained model.
+
+    Example:
+      leadline study
+      leadline study random_labels digits
+      leadline study birthday_paradox runs/a --out pairs.png
+    """
+    from leadline.cli.output import show_document, show_table, write_finding
+    from leadline.core.errors import unknown_name
+    from leadline.studies import STUDIES
+
+    if name is None:
+        rows = [
+            {"study": one.name, "on": _subject_of(one), "cost": one.cost, "claim": one.claim}
+            for one in STUDIES.values()
+        ]
+        show_document(rows) if as_json else show_table(rows)
+        return
+    if name not in STUDIES:
+        raise unknown_name("study", name, STUDIES)
+    finding = _found(STUDIES[name], subject, study_options, on, options)
+    show_document(finding.to_json()) if as_json else typer.echo(str(finding))
+    if out is not None:
+        write_finding(finding, out)
+
+
+def _subject_of(study: Any) -> str:
+    return "data" if "data" in study.needs else f"a run that can {' and '.join(study.needs)}"
+
+
+def _found(
+    study: Any, subject: str | None, pairs: list[str] | None, on: str | None, data_pairs: list[str] | None
+) -> Any:
+    """Run a study on data, or on the model of a run."""
+    from leadline.cli.loading import loaded
+    from leadline.cli.values import assigned, options_after
+    from leadline.core import OptionError
+    from leadline.training import open_run
+
+    of_data = "data" in study.needs
+    known = options_after(study.run, ("data",) if of_data else ("model", "data"))
+    options = assigned(pairs, known, f"option of {study.name}", "--set")
+    if of_data:
+        source = on or subject
+        return study(*([] if source is None else [loaded(source, data_pairs)]), **options)
+    if subject is None:
+        raise OptionError(f"{study.name} needs {_subject_of(study)}: leadline study {study.name} RUN")
+    run = open_run(subject)
+    return study(run.model, run.load_data() if on is None else loaded(on, data_pairs), **options)
+
+
 def report(
     run: RunPath,
     out: Annotated[Path | None, typer.Option(help="Where to write [RUN/report.html].")] = None,
@@ -56,9 +121,8 @@ def report(
     options: DataOptions = None,
     as_json: Json = False,
 ) -> None:
-    r"""Write one HTML page about a run, to be read without a network.
+    """Write one HTML page about a run, to be read without a network.
 
-    \b
     Example:
       leadline report runs/a --out report.html
     """
@@ -73,4 +137,4 @@ def report(
     show_document({"path": str(path), "bytes": path.stat().st_size}) if as_json else typer.echo(f"{path}")
 
 
-COMMANDS = (verify, report)
+COMMANDS = (verify, study, report)

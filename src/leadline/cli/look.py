@@ -13,9 +13,8 @@ def models(
     name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A name of the list.")] = None,
     as_json: Json = False,
 ) -> None:
-    r"""List the models, or the options of one.
+    """List the models, or the options of one.
 
-    \b
     Example:
       leadline models
       leadline models vae
@@ -65,9 +64,8 @@ def data(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out samples that are broken.")] = False,
     as_json: Json = False,
 ) -> None:
-    r"""Describe data: what a sample is, splits, classes, problems; or list what can be read.
+    """Describe data: what a sample is, splits, classes, problems; or list what can be read.
 
-    \b
     Example:
       leadline data digits
       leadline data ./photos --data size=32 --skip-bad

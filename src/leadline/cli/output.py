@@ -22,6 +22,7 @@ __all__ = [
     "show_document",
     "show_table",
     "write_codes",
+    "write_finding",
     "write_records",
     "write_samples",
 ]
@@ -54,7 +55,7 @@ def plain(value: Any) -> Any:
 
 def show_document(value: Any) -> None:
     """Print one JSON document."""
-    typer.echo(json.dumps(plain(value), indent=1, allow_nan=False, ensure_ascii=False))
+    typer.echo(json.dumps(plain(value), allow_nan=False, ensure_ascii=False))
 
 
 def show_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -179,6 +180,27 @@ def _record(domain: Domain, sample: Tensor) -> dict[str, Any]:
     elif isinstance(domain, Categories):
         values = [int(value) for value in values]
     return dict(zip(names, values, strict=True))
+
+
+def write_finding(finding: Any, out: Path) -> None:
+    """Write what a study found as .json, its table as .csv, or its figure as .png.
+
+    Raises:
+        OptionError: If the ending is none of these.
+    """
+    if out.suffix == ".json":
+        data = (json.dumps(plain(finding.to_json()), indent=1, ensure_ascii=False) + "\n").encode()
+    elif out.suffix == ".csv":
+        data = finding.table.to_csv(index=False).encode()
+    elif out.suffix == ".png":
+        from leadline.report.drawing import png_bytes
+
+        data = png_bytes(finding.figure)
+    else:
+        raise OptionError(f"--out {out}: a finding is written as .json, .csv (table) or .png (figure)")
+    with whole_file(out) as temporary:
+        temporary.write_bytes(data)
+    note(f"wrote {out}")
 
 
 def _write_array(out: Path, arrays: Mapping[str, Any]) -> None:

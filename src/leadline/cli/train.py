@@ -55,9 +55,8 @@ def fit(  # noqa: PLR0913
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     as_json: Json = False,
 ) -> None:
-    r"""Train a model on data and write a run.
+    """Train a model on data and write a run.
 
-    \b
     Example:
       leadline fit vae ./photos --set latent=32 --epochs 20 --out runs/a
       leadline fit --resume --out runs/a
@@ -198,9 +197,8 @@ def compare(  # noqa: PLR0913
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     as_json: Json = False,
 ) -> None:
-    r"""Train several models on data under one budget and rank them.
+    """Train several models on data under one budget and rank them.
 
-    \b
     Example:
       leadline compare digits --out demo
       leadline compare table.csv --data target=price --models linear,mlp --budget 60s

@@ -13,9 +13,8 @@ __all__ = ["COMMANDS", "decode", "encode", "predict", "sample", "score"]
 def predict(
     run: RunPath, files: Files, options: VerbOptions = None, out: Out = None, as_json: Json = False
 ) -> None:
-    r"""Predict classes with their probabilities, or targets, as CSV.
+    """Predict classes with their probabilities, or targets, as CSV.
 
-    \b
     Example:
       leadline predict runs/a new.csv --out predictions.csv
       leadline predict runs/a photos --json
@@ -49,9 +48,8 @@ def sample(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    r"""Draw samples: pictures as one PNG or a folder, text as text, rows as CSV.
+    """Draw samples: pictures as one PNG or a folder, text as text, rows as CSV.
 
-    \b
     Example:
       leadline sample runs/a -n 64 --seed 1 --out samples.png
       leadline sample runs/lm -n 3 --set temperature=0.8
@@ -66,9 +64,8 @@ def sample(
 def score(
     run: RunPath, files: Files, options: VerbOptions = None, out: Out = None, as_json: Json = False
 ) -> None:
-    r"""Score samples by their log-likelihood, as CSV; the mean and its kind go to stderr.
+    """Score samples by their log-likelihood, as CSV; the mean and its kind go to stderr.
 
-    \b
     Example:
       leadline score runs/a new.csv --out scores.csv
     """
@@ -99,9 +96,8 @@ def score(
 def encode(
     run: RunPath, files: Files, options: VerbOptions = None, out: Out = None, as_json: Json = False
 ) -> None:
-    r"""Write the codes of samples: .npz, .npy or CSV.
+    """Write the codes of samples: .npz, .npy or CSV.
 
-    \b
     Example:
       leadline encode runs/a photos --out codes.npz
     """
@@ -119,9 +115,8 @@ def decode(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    r"""Decode codes to samples: pictures as one PNG or a folder, text as text, rows as CSV.
+    """Decode codes to samples: pictures as one PNG or a folder, text as text, rows as CSV.
 
-    \b
     Example:
       leadline encode runs/a photos --out codes.npz
       leadline decode runs/a codes.npz --out decoded.png

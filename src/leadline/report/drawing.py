@@ -17,7 +17,7 @@ __all__ = ["INK", "PALETTE", "PIXELS", "figure_of", "image", "png_bytes", "style
 P = ParamSpec("P")
 
 # Okabe and Ito (2008), the order changed so that neighbours differ in lightness; readable on white and black.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C00", "#7F7F7F")
+PALETTE = ("#1F83C6", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C00", "#7F7F7F")
 PIXELS = 96  # of the page in an inch
 INK = "#010203"  # stands for the page's own text colour until a figure becomes SVG
 

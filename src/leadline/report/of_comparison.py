@@ -71,7 +71,7 @@ def card_of(result: Comparison) -> Card:
     ]
     return Card(
         f"{len(models)} models on {data['name']}",
-        "Each was trained under the same terms, and measured in every task that it has the verbs for.",
+        f"Each was trained under the same terms and measured in every task it has the verbs for. {_RANKS}",
         tuple((word, value) for word, value in facts if value),
         command_of(result),
     )
@@ -102,14 +102,15 @@ def sections_of(result: Comparison) -> list[Section]:
 def _table_section(result: Comparison, name: str, table: pd.DataFrame) -> Section:
     task = name.partition(" ")[0]
     better = _better(result, name)
-    lead = f"{TASKS[task].question} Sorted by {TASKS[task].headline}; {better}. {_RANKS}"
+    lead = f"{TASKS[task].question} {better}"
     return Section(name.capitalize(), lead, attempt(name, lambda: _table(table, task)))
 
 
 def _better(result: Comparison, name: str) -> str:
     for readings in result.readings.get(name, {}).values():
-        return "more is better" if readings[0].higher_is_better else "less is better"
-    return "no model was measured"
+        which = "more" if readings[0].higher_is_better else "less"
+        return f"Sorted by {readings[0].headline.replace('_', ' ')}: {which} is better."
+    return ""
 
 
 def _table(table: pd.DataFrame, task: str) -> Block:
@@ -129,7 +130,7 @@ def _table(table: pd.DataFrame, task: str) -> Block:
     return Block(
         columns=columns,
         rows=tuple(_row(row, headline, others, span) for row in rows),
-        texts=tuple(f"{row['model']}: {row['note']}" for row in rows if _is_text(row.get("note"))),
+        notes=tuple(f"{row['model']}: {row['note']}" for row in rows if _is_text(row.get("note"))),
         caption="≤ and ≥ mark bounds, ≈ an estimate. Lines are 95 % intervals, all on one scale "
         f"from {number(span[0])} to {number(span[1])}.",
     )
@@ -267,11 +268,11 @@ def _samples(result: Comparison, paths: dict[str, Path]) -> Section | None:
 
 
 def _real(run: Run) -> Block:
-    return samples_block("Data", "Test samples.", run.domain, _test(run, _SHOWN), columns=6)
+    return samples_block("Data", "Test samples.", run.domain, _test(run, _SHOWN), columns=6, tile=32)
 
 
 def _drawn(model: str, run: Run) -> Block:
-    return samples_block(model, "", run.domain, draw(run.model, _SHOWN, "report"), columns=6)
+    return samples_block(model, "", run.domain, draw(run.model, _SHOWN, "report"), columns=6, tile=32)
 
 
 def _test(run: Run, count: int) -> Tensor:
@@ -295,7 +296,7 @@ def _back(model: str, run: Run) -> Block:
     z = codes(run.model, Split(x)).float()
     again = answers(run.model, "decode", Split(z)).to(x.dtype)
     rows = torch.cat([x[:_PAIRS], again[:_PAIRS], x[_PAIRS:], again[_PAIRS:]])
-    return samples_block(model, f"{z.shape[1]} numbers a code.", run.domain, rows, columns=_PAIRS)
+    return samples_block(model, f"{z.shape[1]} numbers a code.", run.domain, rows, columns=_PAIRS, tile=32)
 
 
 def _learning(paths: dict[str, Path]) -> Section | None:
@@ -316,5 +317,5 @@ def _left_out(result: Comparison) -> Section:
     rows += [(what, why) for what, why in result.failures.items()]
     blocks = [Block(columns=("what", "why"), rows=tuple(rows))] if rows else []
     if result.notes:
-        blocks.append(Block(texts=tuple(result.notes)))
+        blocks.append(Block(notes=tuple(result.notes)))
     return Section("Left out, and why", "", tuple(blocks))

@@ -41,8 +41,8 @@ class Block:
         rows: Rows of a table, cells of text; one whose first cell is in `strong` is set off.
         texts: Samples of text, one a line.
         strong: First cells of the rows to set off.
+        notes: Lines to be read beside it.
         failed: Why it could not be drawn.
-        code: Lines to copy.
     """
 
     title: str = ""
@@ -53,8 +53,8 @@ class Block:
     rows: tuple[tuple[Any, ...], ...] = ()
     texts: tuple[str, ...] = ()
     strong: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     failed: str = ""
-    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,14 @@ def figure_block(title: str, caption: str, figure: Figure) -> Block:
     return Block(title, caption, picture=svg(figure, f"{title}. {caption}"), width=width)
 
 
-def samples_block(title: str, caption: str, domain: Domain, x: Tensor, columns: int = 8) -> Block:
+def samples_block(
+    title: str, caption: str, domain: Domain, x: Tensor, columns: int = 8, tile: int = 48
+) -> Block:
     """Return a block that shows raw samples: pictures, rows of a table, or texts."""
     if not len(x):
         return Block(title, failed="there are no samples to show")
     if domain.planes is not None:
-        data, width = page_image(domain, x, columns)
+        data, width = page_image(domain, x, columns, tile)
         return Block(title, caption, picture=image(data, f"{title}. {caption}", width), width=width)
     rows = x[:_MOST_ROWS]
     if isinstance(domain, (Vectors, Categories, Table)) and domain.dims <= _MOST_COLUMNS:
@@ -167,7 +169,7 @@ def readings_table(title: str, caption: str, reading: Reading) -> Block:
     columns = ("figure", "value", "95 % interval", "kind", "unit", "n", "how")
     return Block(
         title, caption, columns=columns, rows=rows, strong=(reading.headline.replace("_", " "),),
-        texts=reading.notes,
+        notes=reading.notes,
     )  # fmt: skip
 
 

@@ -63,13 +63,12 @@ def _colours(domain: Domain, x: Tensor) -> Tensor:
     return shades[:, :3].permute(0, 2, 3, 1)
 
 
-def page_image(domain: Domain, x: Tensor, columns: int) -> tuple[bytes, int]:
+def page_image(domain: Domain, x: Tensor, columns: int, tile: int) -> tuple[bytes, int]:
     """Return samples side by side for a page, and how wide to show them: photos smaller, as JPEG."""
-    factor = max(1, math.ceil(_LEAST_TILE / max(x.shape[-2:])))
-    pixels = grid(domain, x, columns, scale=1)
-    width = pixels.shape[1] * factor
-    if pixels.numel() < _PHOTO_BYTES:
-        return _png(grid(domain, x, columns, scale=1 if factor == 1 else factor)), width
+    factor = max(1, math.ceil(tile / max(x.shape[-2:])))
+    pixels = grid(domain, x, columns, scale=factor)
+    if x[0].numel() * len(x) < _PHOTO_BYTES:
+        return _png(pixels), pixels.shape[1]
     picture = Image.fromarray(pixels.numpy())
     picture.thumbnail((_MOST_PAGE_SIDE, _MOST_PAGE_SIDE))
     buffer = io.BytesIO()
