@@ -1,10 +1,9 @@
 """Steps a second of `fit` on a variational autoencoder, against pythae's trainer and a hand-written loop.
 
-The step asked about is 64-256-20 and 10-256-64 with batch 128 on binarised digits: 14 million
-multiply-adds in the three passes and 0.2 MB of weights, some 0.2 ms of arithmetic on one core. The rest
-is starting some 120 kernels (half of them the optimiser's and the bound's) and Python around them. On the
-raw 17 levels the decoder has 1,088 outputs: 120 million multiply-adds and a softmax over 139,000 numbers;
-arithmetic bounds it, and what stands around it counts for little.
+The step asked about is 64-256-20 and 10-256-64 with batch 128 on binarised digits: 16 million
+multiply-adds in the three passes and 0.2 MB of weights. So small a step is bounded by the number of
+kernels and by Python around them. On the raw 17 levels the decoder has 1,088 outputs: 120 million
+multiply-adds and a softmax over 139,000 numbers, where arithmetic weighs more.
 All three have the same layers, the same likelihood and the same batches of the whole training split;
 pythae's trainer writes its progress bars and its final model, which it cannot be told to leave out.
 """
