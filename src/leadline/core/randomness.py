@@ -49,7 +49,7 @@ def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | No
 
 def bernoulli(probability: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Return 0/1 draws of the shape and dtype of `probability`."""
-    return (uniform(tuple(probability.shape), probability, generator) < probability).to(probability)
+    return uniform(tuple(probability.shape), probability, generator).lt_(probability.detach())
 
 
 def categorical(log_weights: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -68,7 +68,7 @@ class RBM(nn.Module):
         (torch.Size([5, 2, 3]), torch.Size([5]), torch.Size([5, 4]))
     """
 
-    recommended: ClassVar[dict[str, Any]] = {"optimizer": "sgd", "lr": 0.1, "batch_size": 20}
+    recommended: ClassVar[dict[str, Any]] = {"optimizer": "momentum", "lr": 0.005, "batch_size": 20}
     chain: Tensor
 
     def __init__(
