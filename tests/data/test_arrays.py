@@ -158,6 +158,8 @@ def test_samples_that_are_not_finite_are_named_or_left_out(tmp_path):
     data = load(path, skip_bad=True)
     assert data.skipped == 3
     assert len(everything(data)) == 27
+    label = {round(float(row[1]), 4): int(y) for row, y in zip(x, Y, strict=True)}
+    assert [label[round(float(row[1]), 4)] for row in data.train.x] == data.train.y.tolist()
     assert "sample 7" in data.problems[0]
     assert load(data.source, **data.options).fingerprint == data.fingerprint
 

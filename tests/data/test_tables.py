@@ -42,6 +42,8 @@ def test_columns_are_real_or_categories(tmp_path, name):
         assert torch.equal(split.x[:, 1], n * 0.5 - 3)
         assert torch.equal(split.x[:, 2], (n.long() % 3 > 0).float())
         assert torch.equal(split.y, n.long() % 2)
+    means = data.train.x[:, :2].mean(0).tolist()
+    assert data.domain.reals.mean == pytest.approx(means)
     assert load(data.source, **data.options).fingerprint == data.fingerprint
 
 
@@ -66,7 +68,9 @@ def test_a_target_of_many_values_is_real(tmp_path, target):
 
 def test_the_task_decides_what_a_number_is(tmp_path):
     path = table(tmp_path / "a.csv", [f"{i},{i % 3 + 8}" for i in range(20)], "x,y")
-    assert load(path, target="y").labels == Classes(("8", "9", "10"))
+    data = load(path, target="y")
+    assert data.labels == Classes(("8", "9", "10"))
+    assert torch.equal(data.train.y, data.train.x[:, 0].long() % 3)
     assert isinstance(load(path, target="y", task="regression").labels, Targets)
     assert len(load(path, target="x", task="classification").labels.names) == 20
     with pytest.raises(OptionError, match="task="):
@@ -142,11 +146,11 @@ def test_a_missing_label_is_unknown(tmp_path):
 
 def test_a_test_file_shares_columns_and_classes(tmp_path):
     train = table(tmp_path / "train.csv", ROWS)
-    test = table(tmp_path / "test.csv", [f"{row}." for row in ROWS[:6]])
+    test = table(tmp_path / "test.csv", [f"{row}." for row in ROWS[1:7]])
     data = load(train, target="kind", test="test.csv")
     assert len(data.test) == 6
     assert data.labels == Classes(("a", "b"))
-    assert data.test.y.tolist() == [0, 1, 0, 1, 0, 1]
+    assert data.test.y.tolist() == [1, 0, 1, 0, 1, 0]
     assert any("the dot was taken away" in line for line in data.problems)
     assert any("6 of 6 test samples are also in train" in line for line in data.problems)
     assert load(data.source, **data.options).fingerprint == data.fingerprint
