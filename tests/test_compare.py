@@ -120,6 +120,7 @@ def test_a_shared_error_hides_a_difference() -> None:
     unsure = Reading("t", "figure", True, sure.quantities, sure.rows, {"shared_stderr": 1.0})
     assert told_apart([of_rows(rows)], [sure])
     assert not told_apart([of_rows(rows)], [unsure])
+    assert not told_apart([unsure], [of_rows(rows)])
 
 
 def test_figures_without_rows_need_intervals_that_part() -> None:
@@ -135,6 +136,10 @@ def test_over_seeds_welchs_interval_decides() -> None:
     assert not told_apart(*close)
     assert told_apart(*apart)
     assert told_apart([reading(1.0)] * 2, [reading(2.0)] * 2)
+    # variances 1 of three seeds each: 4 degrees of freedom, t = 2.77645, times sqrt(1/3 + 1/3) is 2.26695
+    first = [reading(v) for v in (1.0, 2.0, 3.0)]
+    assert told_apart(first, [reading(v + 2.27) for v in (1.0, 2.0, 3.0)])
+    assert not told_apart(first, [reading(v + 2.26) for v in (1.0, 2.0, 3.0)])
 
 
 @pytest.mark.parametrize("higher", [True, False])

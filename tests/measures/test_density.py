@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from leadline.core import Categories, Counts, Density, Images, ShapeError, Tokens
+from leadline.core import Categories, Counts, Density, Images, Quantity, ShapeError, Tokens
 from leadline.measures import Histogram, Uniform, bits_per_dim, density, density_references
 from tests.measures.fakes import Says, dataset
 from tests.tiny import KINDS, tiny
@@ -56,6 +56,13 @@ def test_a_model_that_carries_its_state_is_read_in_both_ways() -> None:
     reading = density(model, tiny("tokens"))
     assert reading.value.value == pytest.approx(1.0)
     assert reading.quantities["bits_per_token_stateful"].value == 0.75
+    model.bits_per_token = lambda x, stateful: Quantity(0.5, "bits/token", stderr=0.1)
+    again = density(model, tiny("tokens")).quantities["bits_per_token_stateful"]
+    assert (again.value, again.stderr, again.protocol) == (
+        0.5,
+        0.1,
+        "state carried through the first 30 windows",
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

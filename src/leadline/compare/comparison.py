@@ -187,8 +187,13 @@ class Comparison:
     def __str__(self) -> str:
         sizes = f"{self.data['train']} train, {self.data['test']} test"
         head = f"{self.data['name']}: {self.data['domain']}, {sizes}"
-        parts = [printed(name, table, self._shown(name)) for name, table in self.tables.items() if len(table)]
-        return "\n\n".join([head, *parts, *(["\n".join(self.notes)] if self.notes else [])])
+        parts = [
+            printed(name, table[~table["note"].isin(self.left_out.values())], self._shown(name))
+            for name, table in self.tables.items()
+            if len(table)
+        ]
+        ends = [*(f"{model}: {why}" for model, why in self.left_out.items()), *self.notes]
+        return "\n\n".join([head, *parts, *(["\n".join(ends)] if ends else [])])
 
     def _shown(self, name: str) -> tuple[str, ...]:
         return TASKS[name.partition(" ")[0]].shown

@@ -8,7 +8,7 @@ Symbols:
 """
 
 import math
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from leadline.measures.reading import Reading
 __all__ = ["bits_per_dim", "density", "density_of_rows"]
 
 TASK = "density"
+MOST_WINDOWS = 2_000
 
 
 def density(model: nn.Module, data: Dataset, split: str = "test") -> Reading:
@@ -110,13 +111,15 @@ def _stateful(model: nn.Module, domain: Domain, part: Split) -> Quantity | None:
     method = getattr(model, "bits_per_token", None)
     if not isinstance(domain, Tokens) or not callable(method):
         return None
-    x = part.x if isinstance(part.x, Tensor) else part.rows(torch.arange(len(part)))[0]
+    x = part.rows(torch.arange(min(len(part), MOST_WINDOWS)))[0]
+    protocol = f"state carried through the first {len(x)} windows"
     with evaluating(model):
-        value = float(torch.as_tensor(method(x.to(device_of(model)), stateful=True)))
-    return Quantity(value, "bits/token", samples=x.numel(), protocol="state carried from window to window")
+        said = method(x.to(device_of(model)), stateful=True)
+    if isinstance(said, Quantity):
+        return replace(said, protocol=protocol)
+    return Quantity(float(said), "bits/token", samples=x.numel(), protocol=protocol)
 
 
 def _with(reading: Reading, **more: Quantity) -> Reading:
     """Return the reading with more quantities."""
-    fields: dict[str, Any] = vars(reading)
-    return Reading(**{**fields, "quantities": {**reading.quantities, **more}})
+    return replace(reading, quantities={**reading.quantities, **more})
