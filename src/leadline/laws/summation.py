@@ -111,7 +111,8 @@ def _totals(small: Small, density: Density, seed: int) -> tuple[Tensor, float]:
         spread = float(torch.tensor(totals).std()) / math.sqrt(repeats)
     else:
         # Noise that cannot be drawn again is taken to be as large as the mass of each point.
-        spread = 0.0 if density.kind == "exact" or density.stderr else float(weighted.square().sum().sqrt())
+        share = weighted / weighted.sum().clamp(min=1e-300)
+        spread = 0.0 if density.kind == "exact" or density.stderr else float(share.square().sum().sqrt())
     error = math.hypot(spread, math.expm1(density.stderr) if density.stderr else 0.0)
     return torch.tensor(totals), _ROUNDING + 2 * unsettled + _SIGMAS * error
 

@@ -151,7 +151,7 @@ class PCA(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log p(x) of each row in nats, or its lower bound: (n, *x) -> (n,)."""
         k, d = self.components.shape
-        noise = None if isinstance(self.domain, Vectors) else self._cell_noise(x)
+        noise = None if isinstance(self.domain, Vectors) else self._cell_noise(self.domain.checked(x))
         centred = self._coordinates(x, self.mean, noise) - self.mean
         along = centred @ self.components.T  # (n, k)
         across = centred - along @ self.components  # (n, d), what the components do not reach
