@@ -44,7 +44,9 @@ from leadline.training.sweep import sweep
 
 __all__ = ["fit"]
 
-_EPOCHS, _SWEEPS = 20, 200
+_EPOCHS, _STEPS, _SWEEPS = 20, 2000, 200
+_LENGTHS = {"epochs", "steps", "budget"}
+_OF_OPTIMIZER = ("optimizer", "lr", "optimizer_options")
 
 
 def fit(  # noqa: PLR0913
@@ -93,7 +95,8 @@ def fit(  # noqa: PLR0913
     Args:
         model: Any module that learns in one of these ways.
         data: What it learns from; a model that only predicts learns from labelled rows alone.
-        epochs: Passes over the training split in each phase (20), or most sweeps (200).
+        epochs: Passes over the training split in each phase, or most sweeps. Without epochs, steps
+            and budget: 20, or as many as make 2,000 steps; 200 sweeps.
         steps: Most steps of each phase; with `epochs` too, whichever ends first.
         budget: Most seconds of training; a run with a budget depends on the machine's speed.
         batch_size: Samples of a batch (128), over all processes together.
@@ -138,11 +141,11 @@ def fit(  # noqa: PLR0913
     wanted: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
         "optimizer_options": dict(optimizer_options) if optimizer_options is not None else None,
-        "schedule": schedule, "clip": clip,
+        "schedule": schedule, "clip": clip, "steps": steps, "budget": budget,
     }  # fmt: skip
     settings = Settings(
-        **_resolved(model, wanted, bounded=steps is not None or budget is not None),
-        steps=steps, budget=budget, warmup=warmup, weight_decay=weight_decay, accumulate=accumulate,
+        **_resolved(model, wanted, len(data.train)),
+        warmup=warmup, weight_decay=weight_decay, accumulate=accumulate,
         label_smoothing=label_smoothing, patience=patience, select=select, tolerance=tolerance,
         validate_every=validate_every, seed=seed, device=device, precision=precision,
         channels_last=channels_last, compile=compile, augment=augment, threads=threads,
@@ -262,26 +265,24 @@ def _how_to_resume(session: Session) -> str:
     return f'the last checkpoint is kept; to go on: resume=True with out="{session.folder}" (--resume)'
 
 
-def _resolved(model: nn.Module, wanted: dict[str, Any], *, bounded: bool) -> dict[str, Any]:
+def _resolved(model: nn.Module, wanted: dict[str, Any], rows: int) -> dict[str, Any]:
     """Return settings with what the model recommends, or a default, in place of None."""
-    sweeps = has_verb(model, "sweep") and way_of(model) == "sweep"
-    defaults = {
-        "epochs": None if bounded else (_SWEEPS if sweeps else _EPOCHS),
-        "batch_size": 128,
-        "optimizer": "adam",
-        "schedule": "constant",
-    }
     recommended = dict(getattr(model, "recommended", {}))
     for key in recommended:
         if key not in wanted:
             raise unknown_name("recommended setting", key, wanted)
-    if bounded or wanted["optimizer"] not in (None, recommended.get("optimizer", "adam")):
-        recommended.pop("epochs" if bounded else "optimizer_options", None)
-    if wanted["optimizer"] not in (None, recommended.get("optimizer", "adam")):
-        recommended = {
-            k: v for k, v in recommended.items() if k not in ("optimizer", "lr", "optimizer_options")
-        }
-    chosen = defaults | recommended | {key: value for key, value in wanted.items() if value is not None}
+    given = {key: value for key, value in wanted.items() if value is not None}
+    if _LENGTHS & set(given):
+        recommended = {key: value for key, value in recommended.items() if key not in _LENGTHS}
+    if given.get("optimizer", recommended.get("optimizer")) != recommended.get("optimizer"):
+        recommended = {key: value for key, value in recommended.items() if key not in _OF_OPTIMIZER}
+    chosen: dict[str, Any] = (
+        {"batch_size": 128, "optimizer": "adam", "schedule": "constant"} | recommended | given
+    )
+    if not _LENGTHS & set(chosen):
+        sweeps = way_of(model) == "sweep"
+        per_epoch = max(1, -(-rows // max(chosen["batch_size"], 1)))
+        chosen["epochs"] = _SWEEPS if sweeps else max(_EPOCHS, -(-_STEPS // per_epoch))
     return {key: chosen.get(key) for key in wanted}
 
 

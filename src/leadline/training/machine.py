@@ -3,11 +3,13 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from leadline.core import Batch, OptionError, Player
 from leadline.core.verbs import has_verb
@@ -56,9 +58,24 @@ def choose_threads(step: Callable[[], Tensor], device: torch.device, processes: 
     share = max(1, (os.cpu_count() or 1) // processes)
     if device.type != "cpu" or share == 1:
         return share
-    with FlopCounterMode(display=False) as counter, torch.random.fork_rng(devices=[]):
+    with _Arithmetic() as counter, torch.random.fork_rng(devices=[]):
         step()
-    return share if counter.get_total_flops() > _SMALL_STEP else 1
+    return share if counter.operations > _SMALL_STEP else 1
+
+
+class _Arithmetic(TorchDispatchMode):
+    """Counts the operations of matrix products and convolutions inside the block, two a multiply-add."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        counted = flop_registry.get(func._overloadpacket)
+        if counted is not None:
+            self.operations += counted(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -185,7 +185,7 @@ class GAN(nn.Module):
     def recommended(self) -> dict[str, Any]:
         """Return the settings of `fit` that this game is known to train with."""
         betas = (0.5, self.objective.beta2)
-        return {"optimizer": "adam", "lr": 1e-3, "optimizer_options": {"betas": betas}}
+        return {"steps": 8000, "optimizer": "adam", "lr": 1e-3, "optimizer_options": {"betas": betas}}
 
     def players(self) -> list[Player]:
         """Return the critic, who moves first, and the generator."""
