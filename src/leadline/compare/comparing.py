@@ -78,14 +78,7 @@ def compare(  # noqa: PLR0913
         "tasks": list(tasks), "budget": seconds, "epochs": epochs, "steps": steps, "seeds": seeds,
         "options": json.loads(json.dumps({name: dict(values) for name, values in (options or {}).items()})),
     }  # fmt: skip
-    result = Comparison(
-        data=_described(data),
-        settings=settings,
-        left_out=plan.left_out,
-        left_tasks={name: list(plan.tasks[name]) for name in plan.left_out},
-        notes=[*dropped, *plan.notes],
-        path=None if out is None else Path(out),
-    )
+    result = _empty(data, settings, plan, dropped, out)
     done = _begin(result, resume=resume)
     count = jobs or _jobs()
     threads = 1 if count > 1 else None
@@ -215,6 +208,24 @@ def _how_to_resume(result: Comparison) -> str:
     if result.path is None:
         return f"interrupted after {done} trainings; nothing was written (no out=)"
     return f'interrupted after {done} trainings; to go on: resume=True with out="{result.path}" (--resume)'
+
+
+def _empty(
+    data: Dataset,
+    settings: dict[str, Any],
+    plan: Plan,
+    dropped: list[str],
+    out: str | os.PathLike[str] | None,
+) -> Comparison:
+    """Return the comparison before its first training."""
+    return Comparison(
+        data=_described(data),
+        settings=settings,
+        left_out=plan.left_out,
+        left_tasks={name: list(plan.tasks[name]) for name in plan.left_out},
+        notes=[*dropped, *plan.notes],
+        path=None if out is None else Path(out),
+    )
 
 
 def _described(data: Dataset) -> dict[str, Any]:
