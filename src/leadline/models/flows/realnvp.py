@@ -38,7 +38,7 @@ from leadline.nets.coupling import DenseFlow, PictureFlow
 __all__ = ["RealNVP"]
 
 _ALPHA = 0.05
-_DRAWS = 16
+_DRAWS = 8
 _NUMBERS_AT_ONCE = 1 << 21
 _LOG_2PI = math.log(2 * math.pi)
 
