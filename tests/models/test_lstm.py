@@ -28,11 +28,11 @@ def test_probabilities_of_all_windows_sum_to_one(model):
 
 def test_no_token_reads_itself_or_a_later_one_and_each_reads_all_before(model):
     x = torch.tensor([[0, 1, 2, 0]])
-    before = model.log_prob_each(x)[0]
+    before = model.conditionals(x)[0]
     for place in range(4):
         changed = x.clone()
         changed[0, place] = (x[0, place] + 1) % 3
-        after = model.log_prob_each(changed)[0]
+        after = model.conditionals(changed)[0]
         assert torch.equal(after[:place], before[:place])
         assert (after[place + 1 :] != before[place + 1 :]).all()
 
@@ -52,7 +52,7 @@ def test_samples_are_as_frequent_as_log_prob_says(model, generator):
 
 def test_temperature_flattens_or_sharpens_the_first_token(model, generator):
     n = 20_000
-    first = torch.stack([model.log_prob_each(torch.full((1, 4), token))[0, 0] for token in range(3)])
+    first = torch.stack([model.conditionals(torch.full((1, 4), token))[0, 0] for token in range(3)])
     for temperature in (0.5, 1.0, 3.0):
         expected = (first / temperature).softmax(0)
         drawn = model.sample(n, generator, temperature=temperature, length=1).flatten()
@@ -65,7 +65,7 @@ def test_temperature_zero_a_tiny_temperature_and_one_choice_are_all_greedy(model
     text: list[int] = []
     for t in range(4):  # the token of largest probability, one after the other
         tries = torch.tensor([[*text, token, *[0] * (3 - t)] for token in range(3)])
-        text.append(int(model.log_prob_each(tries)[:, t].argmax()))
+        text.append(int(model.conditionals(tries)[:, t].argmax()))
     assert greedy == text
     expected = torch.tensor(text).expand(5, 4)
     assert torch.equal(model.sample(5, generator, top_k=1), expected)
@@ -73,7 +73,7 @@ def test_temperature_zero_a_tiny_temperature_and_one_choice_are_all_greedy(model
 
 
 def test_top_k_takes_only_the_most_probable_tokens_in_their_proportion(model, generator):
-    first = torch.stack([model.log_prob_each(torch.full((1, 4), token))[0, 0] for token in range(3)])
+    first = torch.stack([model.conditionals(torch.full((1, 4), token))[0, 0] for token in range(3)])
     best = first.topk(2)
     drawn = model.sample(20_000, generator, top_k=2, length=1).flatten()
     assert set(drawn.tolist()) == set(best.indices.tolist())
@@ -91,7 +91,7 @@ def test_a_prompt_is_kept_and_conditions_what_follows(model, generator):
     drawn = model.sample(n, generator, prompt=prompt)
     assert torch.equal(drawn[:, :3], prompt.expand(n, 3))
     tries = torch.stack([torch.cat([prompt, torch.tensor([token])]) for token in range(3)])
-    p = model.log_prob_each(tries)[:, 3].exp()
+    p = model.conditionals(tries)[:, 3].exp()
     seen = torch.bincount(drawn[:, 3], minlength=3) / n
     assert ((seen - p).abs() <= 4 * (p * (1 - p) / n).sqrt() + 1 / n).all()
     each = model.sample(2, generator, prompt=torch.tensor([[0], [1]]), length=9)

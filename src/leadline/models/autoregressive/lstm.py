@@ -112,7 +112,7 @@ class LSTM(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean negative log-likelihood of a token of `batch.x` in nats, shape ()."""
-        return -self.log_prob_each(batch.x).mean()
+        return -self.conditionals(batch.x).mean()
 
     @torch.no_grad()
     def sample(
@@ -156,14 +156,14 @@ class LSTM(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log p(x) of each window in nats: (n, l) -> (n,)."""
         rows = max(1, _NUMBERS_AT_ONCE // (self.domain.length * len(self.domain.vocabulary)))
-        return torch.cat([self.log_prob_each(part).sum(1) for part in self.domain.checked(x).split(rows)])
+        return torch.cat([self.conditionals(part).sum(1) for part in self.domain.checked(x).split(rows)])
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the top layer's hidden state, averaged over the window: (n, l) -> (n, h)."""
         text = self.domain.checked(x).to(self.start.device)
         return self.lstm(self._inputs(text, None, keep_last=True))[0][:, 1:].mean(1)
 
-    def log_prob_each(self, x: Tensor) -> Tensor:
+    def conditionals(self, x: Tensor) -> Tensor:
         """Return log p(x_t | x_1, ..., x_(t-1)) in nats: (n, l) -> (n, l)."""
         return self._scored(self.domain.checked(x).to(self.start.device), None, None)[0]
 

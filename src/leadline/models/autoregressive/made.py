@@ -24,7 +24,6 @@ Departs from the source:
 """
 
 import math
-from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -153,16 +152,6 @@ class MADE(nn.Module):
         """Return log p(x_i | what comes before i in `orders[component]`) in nats: (n, *shape) -> (n, d)."""
         params = self.net(self._features(x), component)
         return self.likelihood.log_prob_each(params, x.to(params.device))
-
-    @property
-    def order(self) -> list[int]:
-        """Return the dimensions as they come in the first component."""
-        return self.orders[0].tolist()
-
-    @property
-    def log_prob_each(self) -> Callable[[Tensor], Tensor] | None:
-        """Return `conditionals`, or None for a mixture, which has no conditionals in one order."""
-        return self.conditionals if len(self.orders) == 1 else None
 
     def _mixed(self, x: Tensor) -> Tensor:
         """Return log p(x): (n, *shape) -> (n,)."""
