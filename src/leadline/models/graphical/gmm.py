@@ -35,6 +35,8 @@ from leadline.models.graphical.gaussians import COVARIANCES, Covariance, Gaussia
 
 __all__ = ["GMM"]
 
+# Draws of the noise inside a cell: scores on the noise that was fitted would be no lower bound.
+_LEARNED, _SCORED = 0, 1
 _CHUNK = 1 << 16  # statistics held at a time: half a megabyte in float64, which stays in cache
 _START_ROWS = 20_000
 
@@ -167,14 +169,14 @@ class GMM(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log p(x) of each row, in nats: (n, *shape) -> (n,); see `density` for its kind."""
         natural = self.best.natural()
-        rows = [torch.logsumexp(t @ natural, 1) for t in self._statistics(x, self.best)]
+        rows = [torch.logsumexp(t @ natural, 1) for t in self._statistics(x, self.best, draw=_SCORED)]
         joined = torch.cat(rows) if rows else x.new_zeros(0)
         return joined.to(self.best.means.dtype) + self.domain.log_volume
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the responsibilities p(k | x): (n, *shape) -> (n, K)."""
         natural = self.best.natural()
-        rows = [torch.softmax(t @ natural, 1) for t in self._statistics(x, self.best, dequantise=False)]
+        rows = [torch.softmax(t @ natural, 1) for t in self._statistics(x, self.best, draw=None)]
         return (
             torch.cat(rows).to(self.best.means.dtype)
             if rows
@@ -258,16 +260,20 @@ class GMM(nn.Module):
             moments = torch.addmm(moments, joint.sub_(evidence).exp_().T, t)
         return float(total), moments
 
-    def _statistics(self, x: Tensor, mixture: "Gaussians", *, dequantise: bool = True) -> Iterator[Tensor]:
+    def _statistics(
+        self, x: Tensor, mixture: "Gaussians", *, draw: int | None = _LEARNED
+    ) -> Iterator[Tensor]:
         """Return t(u) of the samples, some rows at a time."""
         for rows in x.split(max(16, _CHUNK // mixture.width)):
-            yield mixture.statistics(self._coordinates(rows, dequantise=dequantise))
+            yield mixture.statistics(self._coordinates(rows, draw=draw))
 
-    def _coordinates(self, x: Tensor, *, dequantise: bool = True) -> Tensor:
-        """Return real coordinates as float64: (n, *shape) -> (n, d)."""
+    def _coordinates(self, x: Tensor, *, draw: int | None = _LEARNED) -> Tensor:
+        """Return real coordinates as float64, with a draw of noise or at mid-cell: (n, *shape) -> (n, d)."""
         noise, x = None, self.domain.checked(x)
-        if dequantise and not isinstance(self.domain, Vectors):
-            noise = uniform_of_rows(x, self.domain.dims)[0].view(x.shape).to(self.best.means.device)
+        if draw is not None and not isinstance(self.domain, Vectors):
+            noise = (
+                uniform_of_rows(x, self.domain.dims, draw + 1)[draw].view(x.shape).to(self.best.means.device)
+            )
         return widened(self.domain.continuous(x, noise, self.best.means).flatten(1))
 
 
