@@ -148,18 +148,18 @@ def _gradient(
     settings, scaler = session.settings, session.scaler
     for parameter in turn.player.parameters:
         parameter.grad = None
-    total = torch.zeros(())
+    total: Tensor | None = None
     for part, share in _parts(batch, settings.accumulate):
         with autocast(session.device, settings.precision):
             loss = losses(turn.number, part)
         scaled = loss if share * weight == 1.0 else loss * (share * weight)
         (scaled if scaler is None else scaler.scale(scaled)).backward()
-        total = scaled.detach() if share == 1.0 else total.to(scaled) + scaled.detach()
+        total = scaled.detach() if total is None else total + scaled.detach()
     if scaler is not None:
         scaler.unscale_(turn.optimizer)
     if settings.clip is not None:
         nn.utils.clip_grad_norm_(turn.player.parameters, settings.clip)
-    return total
+    return torch.zeros(()) if total is None else total
 
 
 def _parts(batch: Batch, pieces: int) -> list[tuple[Batch, float]]:
