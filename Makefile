@@ -7,6 +7,7 @@ export MPLBACKEND := Agg
 .PHONY: demo test lint check bench clean
 
 demo: .venv/installed
+	rm -rf demo
 	$(BIN)/leadline compare digits --out demo/
 
 test: lint check

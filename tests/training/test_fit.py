@@ -192,6 +192,15 @@ def test_stages_are_learned_before_the_whole_and_joined_once() -> None:
     assert float(tower.joined) == 1
 
 
+def test_a_budget_is_shared_by_the_phases_and_kept() -> None:
+    data = tiny("images")
+    run = quick(Tower(data), data, budget=0.9)
+    ends = {record["phase"]: record["seconds"] for record in run.metrics}
+    assert set(ends) == {"stage 1", "stage 2", "Tower"}
+    assert ends["stage 1"] < 0.6
+    assert 0.8 < run.seconds < 2
+
+
 def test_a_sweep_stops_when_it_no_longer_improves() -> None:
     data = tiny("images")
     run = quick(Means(data), data)

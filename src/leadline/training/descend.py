@@ -1,7 +1,6 @@
 """Learning by gradient steps: the loop over batches, and what one step is."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -189,11 +188,7 @@ def last_step(settings: Settings, per_epoch: int) -> float:
 
 def _fraction(session: Session, last: float) -> float:
     """Return how much of the training is done, by steps or by the clock."""
-    done = session.position.step / last
-    if session.settings.budget is not None:
-        spent = session.position.seconds + time.monotonic() - session.clock
-        done = max(done, spent / session.settings.budget)
-    return min(done, 1.0)
+    return min(max(session.position.step / last, session.spent()), 1.0)
 
 
 def _probed(session: Session, phase: Phase) -> dict[str, Any]:

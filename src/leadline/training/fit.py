@@ -98,7 +98,7 @@ def fit(  # noqa: PLR0913
         epochs: Passes over the training split in each phase, or most sweeps. Without epochs, steps
             and budget: 20, or as many as make 2,000 steps; 200 sweeps.
         steps: Most steps of each phase; with `epochs` too, whichever ends first.
-        budget: Most seconds of training; a run with a budget depends on the machine's speed.
+        budget: Most seconds of training, shared evenly by the phases; a run with a budget depends on the machine's speed.
         batch_size: Samples of a batch (128), over all processes together.
         optimizer: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw or lbfgs ("adam").
         lr: Learning rate; a usual one for the optimiser by default.
@@ -199,6 +199,7 @@ def _learn(session: Session, data: Dataset, *, resumed: bool) -> None:
     if not resumed:
         session.checkpoint()
     phases = phases_of(session, data)
+    session.phases = len(phases)
     for number, make in enumerate(phases):
         if number < position.phase:
             continue

@@ -68,6 +68,7 @@ class Session:
     position: Position = field(default_factory=Position)
     best: dict[str, Tensor] | None = None
     stop_asked: bool = False
+    phases: int = 1
     restore: tuple[dict[str, Tensor], dict[str, Any]] | None = None
     optimizers: dict[str, Optimizer] = field(default_factory=dict)
     scaler: Any = None
@@ -81,12 +82,16 @@ class Session:
         self.position.seconds += now - self.clock
         self.clock = now
 
-    def out_of_time(self) -> bool:
-        """Return whether the budget is spent."""
+    def spent(self) -> float:
+        """Return the fraction of this phase's share of the budget that is spent; 0 without a budget."""
         if self.settings.budget is None:
-            return False
-        spent = self.position.seconds + time.monotonic() - self.clock
-        return self.crew.agreed(flag=spent >= self.settings.budget)
+            return 0.0
+        seconds = self.position.seconds + time.monotonic() - self.clock
+        return max(0.0, seconds / self.settings.budget * self.phases - self.position.phase)
+
+    def out_of_time(self) -> bool:
+        """Return whether this phase's share of the budget is spent."""
+        return self.settings.budget is not None and self.crew.agreed(flag=self.spent() >= 1)
 
     def checkpoint(self) -> None:
         """Write the whole state, if the run has a directory."""
