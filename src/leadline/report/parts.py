@@ -25,7 +25,7 @@ __all__ = [
     "table_block",
 ]
 
-_MOST_COLUMNS, _MOST_ROWS, _MOST_TEXT = 10, 100, 400
+_MOST_COLUMNS, _MOST_ROWS, _MOST_LINES, _MOST_TEXT = 10, 100, 12, 400
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def samples_block(
     if domain.planes is not None:
         data, width = page_image(domain, x, columns, tile)
         return Block(title, caption, picture=image(data, f"{title}. {caption}", width), width=width)
-    rows = x[:_MOST_ROWS]
+    rows = x[:_MOST_LINES]
     if isinstance(domain, (Vectors, Categories, Table)) and domain.dims <= _MOST_COLUMNS:
         cells = tuple(tuple(_values(domain, row)) for row in rows)
         return Block(title, caption, columns=_names(domain), rows=cells)
