@@ -20,7 +20,7 @@ from tests.tiny import KINDS, tiny
 
 DRAWS, STEPS = 512, 20
 # Sizes in proportion to the tiny data; everything else is built as a user would.
-OPTIONS: dict[str, dict[str, Any]] = {"rbm": {"hidden": 8}}
+OPTIONS: dict[str, dict[str, Any]] = {"rbm": {"hidden": 8}, "vae": {"latent": 2}}
 DOMAINS = (
     "Images",
     "Bits",
