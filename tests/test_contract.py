@@ -182,6 +182,20 @@ def test_answers_follow_the_type_of_the_parameters(name: str, kind: str) -> None
 
 
 @over_held
+def test_codes_of_a_wrong_width_get_a_clear_error(name: str, kind: str) -> None:
+    speaker = cast(Any, made(name, kind))
+    if not has_verb(speaker, "decode"):
+        return
+    with torch.no_grad():
+        x = data_of(kind).test.x
+        codes = speaker.encode(x) if has_verb(speaker, "encode") else torch.zeros(3, speaker.latent)
+        assert len(speaker.decode(codes)) == len(codes)
+        for wrong in (codes[:, :-1], torch.cat([codes, codes[:, :1]], 1), codes[0]):
+            with pytest.raises(LeadlineError, match="codes"):
+                speaker.decode(wrong)
+
+
+@over_held
 def test_a_wrong_shape_gets_a_clear_error(name: str, kind: str) -> None:
     model, x = made(name, kind), cast(Tensor, data_of(kind).test.x)
     speaker = cast(Any, model)

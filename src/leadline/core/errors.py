@@ -4,6 +4,10 @@ import difflib
 import importlib
 from collections.abc import Iterable
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "DataError",
@@ -16,6 +20,7 @@ __all__ = [
     "RunError",
     "ShapeError",
     "VerbError",
+    "checked_codes",
     "nearest",
     "require_extra",
     "unknown_name",
@@ -60,6 +65,17 @@ class ExtraError(LeadlineError, ImportError):
 
 class InterruptedFit(KeyboardInterrupt):
     """Ctrl-C stopped a training after its step; the message says how to resume."""
+
+
+def checked_codes(z: "Tensor", width: int) -> "Tensor":
+    """Return codes `z` if they have the shape (n, width).
+
+    Raises:
+        ShapeError: If they do not.
+    """
+    if z.dim() != 2 or z.shape[1] != width:
+        raise ShapeError(f"codes of this model have shape (n, {width}), got {tuple(z.shape)}")
+    return z
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -32,7 +32,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from leadline.core import Batch, Bits, Described, Domain, Images, OptionError, Player, Vectors
-from leadline.core.errors import unknown_name
+from leadline.core.errors import checked_codes, unknown_name
 from leadline.core.randomness import normal
 from leadline.nets.architecture import is_convolutional
 from leadline.nets.convolution import ConvDecoder, ConvEncoder
@@ -222,7 +222,7 @@ class GAN(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the raw sample that the generator makes of each code: (n, k) -> (n, *shape)."""
-        u = self.generated(z)
+        u = self.generated(checked_codes(z, self.latent))
         return self.domain.quantize(u if self._unbounded else (u + 1) / 2)
 
     def critic(self, x: Tensor) -> Tensor:

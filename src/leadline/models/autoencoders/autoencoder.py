@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leadline.core import Batch, Described, Domain, OptionError, Table, Vectors
-from leadline.core.errors import unknown_name
+from leadline.core.errors import checked_codes, unknown_name
 from leadline.nets.architecture import is_convolutional
 from leadline.nets.convolution import ConvDecoder, ConvEncoder
 from leadline.nets.dense import dense
@@ -163,7 +163,9 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the best raw sample of a code: (n, latent) -> (n, *x)."""
-        return self.likelihood.point(self._likelihood_parameters(self.decoder(z.to(self.like))))
+        return self.likelihood.point(
+            self._likelihood_parameters(self.decoder(checked_codes(z, self.latent).to(self.like)))
+        )
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return the samples as their codes keep them: (n, *x) -> (n, *x)."""

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from leadline.core import Batch, Density, Described, Domain, OptionError
+from leadline.core.errors import checked_codes
 from leadline.core.randomness import normal, normal_of_rows
 from leadline.nets.architecture import is_convolutional
 from leadline.nets.convolution import ConvDecoder, ConvEncoder
@@ -149,7 +150,7 @@ class VAE(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the best single raw value under p(x | z), with no noise: (n, k) -> (n, *shape)."""
-        return self.likelihood.point(self.conditional(z))
+        return self.likelihood.point(self.conditional(checked_codes(z, self.latent)))
 
     def elbo(self, x: Tensor, samples: int = 1, generator: torch.Generator | None = None) -> Tensor:
         """Return the evidence lower bound of each row, in nats: (n, *shape) -> (n,).

@@ -30,6 +30,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from leadline.core import Batch, Bits, Density, Described, Quantity
+from leadline.core.errors import checked_codes
 from leadline.core.randomness import bernoulli, generator_for, uniform
 from leadline.inference.annealed import annealed_importance
 from leadline.models.boltzmann.enumeration import log_partition_of, log_partition_with_gradient
@@ -157,7 +158,7 @@ class RBM(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the most probable bits given hidden units or their probabilities: (n, H) -> (n, *shape)."""
-        on = self._outputs(z.to(self.weights)) > 0
+        on = self._outputs(checked_codes(z, len(self.hidden_bias)).to(self.weights)) > 0
         return on.to(self.domain.dtype).unflatten(-1, self.domain.shape)
 
     @property

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leadline.core import Batch, Bits, Density, Described, Domain, Images, OptionError, Vectors
+from leadline.core.errors import checked_codes
 from leadline.core.randomness import normal, uniform, uniform_of_rows
 from leadline.nets.architecture import is_convolutional
 from leadline.nets.coupling import DenseFlow, PictureFlow
@@ -144,7 +145,7 @@ class RealNVP(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the raw sample of each code: (n, d) -> (n, *shape)."""
-        y = self.flow.inverse(z).view(-1, *self.domain.shape)
+        y = self.flow.inverse(checked_codes(z, self.domain.dims)).view(-1, *self.domain.shape)
         return self.domain.quantize(y if self._real else (y.sigmoid() - _ALPHA) / (1 - 2 * _ALPHA))
 
     @property

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from leadline.core import Bits, DataError, Density, Described, Domain, Images, Vectors
+from leadline.core.errors import checked_codes
 from leadline.core.randomness import categorical, normal, uniform_of_rows
 from leadline.models.graphical.gaussians import COVARIANCES, Covariance, Gaussians, widened
 
@@ -185,7 +186,9 @@ class GMM(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the means weighted by the code: (n, K) -> (n, *shape) raw."""
-        return self.domain.quantize((z @ self.best.means).unflatten(-1, self.domain.shape))
+        return self.domain.quantize(
+            (checked_codes(z, self.components) @ self.best.means).unflatten(-1, self.domain.shape)
+        )
 
     @property
     def density(self) -> Density:

@@ -21,6 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from leadline.core import Bits, Classes, DataError, Described, Domain, Images, OptionError, Vectors
+from leadline.core.errors import checked_codes
 
 __all__ = ["KMeans"]
 
@@ -106,7 +107,7 @@ class KMeans(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the centre where the code is largest, as a raw sample: (n, K) -> (n, *x)."""
-        nearest = self._best[z.to(self.centres.device).argmax(1)]
+        nearest = self._best[checked_codes(z, len(self._best)).to(self.centres.device).argmax(1)]
         return self.domain.quantize(nearest.unflatten(1, self.domain.shape))
 
     def assign(self, x: Tensor) -> Tensor:

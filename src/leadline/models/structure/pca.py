@@ -36,7 +36,7 @@ from leadline.core import (
     OptionError,
     Vectors,
 )
-from leadline.core.errors import unknown_name
+from leadline.core.errors import checked_codes, unknown_name
 from leadline.core.randomness import normal, uniform_of_rows
 
 __all__ = ["PCA"]
@@ -166,7 +166,7 @@ class PCA(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the point of the subspace that a code stands for: (n, latent) -> (n, *x)."""
-        codes = z.to(self.mean)
+        codes = checked_codes(z, len(self.components)).to(self.mean)
         return self._raw((codes * self.variances.sqrt() if self.whiten else codes) @ self.components)
 
     def _coordinates(self, x: Tensor, like: Tensor, noise: Tensor | None = None) -> Tensor:
