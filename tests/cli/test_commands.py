@@ -189,6 +189,30 @@ def test_verify_answers_with_its_exit_status(home: Path, capsys: pytest.CaptureF
     assert not [law for law in told["laws"] if law["verdict"] == "broken"]
 
 
+def test_studies_are_listed_and_run(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = document(capsys, "study")
+    assert isinstance(listed, list)
+    assert "random_labels" in [one["study"] for one in listed]
+    assert 'did you mean "random_labels"' in failed(capsys, "study", "random_label")
+    assert "a run that can sample" in failed(capsys, "study", "birthday_paradox")
+    out = tmp_path / "finding.json"
+    assert (
+        run(
+            "study",
+            "birthday_paradox",
+            home / "digits",
+            "--set",
+            "draws=50",
+            "--set",
+            "seeds=2",
+            "--out",
+            out,
+        )
+        == 0
+    )
+    assert "claim" in json.loads(out.read_text(encoding="utf-8"))
+
+
 def test_a_mistyped_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert 'did you mean "score"' in failed(capsys, "scor")
 

@@ -68,7 +68,8 @@ def trained(model: nn.Module, data: Dataset, name: str = "model") -> Run:
     ]
     return Run(
         path=None, model=model.eval(), name=name, options={}, domain=data.domain, labels=data.labels,
-        settings={"epochs": 3}, status="done", steps=12, seconds=0.3, data_name=data.name, metrics=records, in_catalog=False,
+        settings={"epochs": 3}, status="done", steps=12, seconds=0.3, data_name=data.name, metrics=records,
+        in_catalog=False,
     )  # fmt: skip
 
 
