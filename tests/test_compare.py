@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from leadline.compare import Comparison, compare, ranks, seconds_of, told_apart
-from leadline.compare.comparing import _Crew
-from leadline.compare.parcels import packed
-from leadline.compare.plan import Control, Trial
-from leadline.compare.trial import Terms, control_record, trial_record
+from leadline.comparison import Comparison, compare, ranks, seconds_of, told_apart
+from leadline.comparison.comparing import _Crew
+from leadline.comparison.parcels import packed
+from leadline.comparison.plan import Control, Trial
+from leadline.comparison.trial import Terms, control_record, trial_record
 from leadline.core import (
     Batch,
     Bits,

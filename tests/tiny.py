@@ -69,6 +69,10 @@ def _samples(kind: str, level: Tensor) -> tuple[Domain, Tensor]:
         reals = level[:, 4:6] * 3 + 20
         vectors = Vectors(("u", "v"), tuple(reals.mean(0).tolist()), tuple(reals.std(0).tolist()))
         return Table(vectors, categories), torch.cat([reals, codes.float()], 1)
+    return _words(kind, level)
+
+
+def _words(kind: str, level: Tensor) -> tuple[Domain, Tensor]:
     if kind == "tokens":
         return Tokens(tuple("abcde"), 6), level[:, :6].add(2.5).clamp(0, 4).long()
     return Counts(tuple("abcd")), level[:, :4].exp().round().long()

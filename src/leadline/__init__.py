@@ -4,18 +4,16 @@ Names are loaded when they are first used, so that `import leadline` stays light
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leadline import studies
     from leadline.catalog import CATALOG, build
-    from leadline.compare import Comparison, compare
+    from leadline.comparison import Comparison, compare
     from leadline.core import LeadlineError
     from leadline.data import Dataset, from_arrays, load
     from leadline.laws import Verification, verify
-    from leadline.report import report
+    from leadline.reports import report
     from leadline.training import Run, fit, refresh_batchnorm
     from leadline.training import open_run as open  # noqa: A004
 
@@ -23,19 +21,19 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CATALOG": ("leadline.catalog", "CATALOG"),
-    "Comparison": ("leadline.compare", "Comparison"),
+    "Comparison": ("leadline.comparison", "Comparison"),
     "Dataset": ("leadline.data", "Dataset"),
     "LeadlineError": ("leadline.core", "LeadlineError"),
     "Run": ("leadline.training", "Run"),
     "Verification": ("leadline.laws", "Verification"),
     "build": ("leadline.catalog", "build"),
-    "compare": ("leadline.compare", "compare"),
+    "compare": ("leadline.comparison", "compare"),
     "fit": ("leadline.training", "fit"),
     "from_arrays": ("leadline.data", "from_arrays"),
     "load": ("leadline.data", "load"),
     "open": ("leadline.training", "open_run"),
     "refresh_batchnorm": ("leadline.training", "refresh_batchnorm"),
-    "report": ("leadline.report", "report"),
+    "report": ("leadline.reports", "report"),
     "studies": ("leadline.studies", ""),
     "verify": ("leadline.laws", "verify"),
 }
@@ -72,14 +70,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
-
-
-class _Face(ModuleType):
-    """The package: `leadline.compare` and `leadline.report` stay functions when their rooms are imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (isinstance(value, ModuleType) and _HOMES.get(name, ("", ""))[1]):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Face

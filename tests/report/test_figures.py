@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from leadline.core import Bits, DomainError, Images, Vectors
-from leadline.report import figures
-from leadline.report.drawing import INK, png_bytes, svg
-from leadline.report.of_comparison import interval_mark
-from leadline.report.pictures import grid, grid_png, picture_png
+from leadline.reports import figures
+from leadline.reports.drawing import INK, png_bytes, svg
+from leadline.reports.of_comparison import interval_mark
+from leadline.reports.pictures import grid, grid_png, picture_png
 
 
 def test_a_grid_holds_every_sample_at_its_place() -> None:

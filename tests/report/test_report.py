@@ -12,8 +12,8 @@ import leadline as ll
 from leadline.core import Classes, RunError
 from leadline.data import Dataset, Split
 from leadline.measures import TASKS
-from leadline.report import of_run, page, report
-from leadline.report.parts import Block, Card, Section, attempt
+from leadline.reports import of_run, page, report
+from leadline.reports.parts import Block, Card, Section, attempt
 from leadline.training import Run
 from tests.tiny import tiny
 
@@ -194,7 +194,7 @@ def test_a_verb_that_breaks_costs_its_own_figures_only(tmp_path: Path) -> None:
 def test_a_run_says_how_to_repeat_it(tmp_path: Path) -> None:
     data = ll.load("digits", limit=100)
     run = ll.fit(ll.build("pca", data, latent=2), data, out=False, seed=3, progress=False)
-    from leadline.report.run_card import command_of
+    from leadline.reports.run_card import command_of
 
     command = command_of(run)
     assert command.startswith("leadline fit pca digits --set latent=2 --data limit=100")

@@ -128,7 +128,7 @@ def report(
     """
     from leadline.cli.loading import loaded
     from leadline.cli.output import show_document
-    from leadline.report import report as write
+    from leadline.reports import report as write
     from leadline.training import open_run
 
     trained = open_run(run)

@@ -193,7 +193,7 @@ def write_finding(finding: Any, out: Path) -> None:
     elif out.suffix == ".csv":
         data = finding.table.to_csv(index=False).encode()
     elif out.suffix == ".png":
-        from leadline.report.drawing import png_bytes
+        from leadline.reports.drawing import png_bytes
 
         data = png_bytes(finding.figure)
     else:
@@ -217,7 +217,7 @@ def _write_array(out: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def _write_pictures(domain: Domain, x: Tensor, out: Path) -> None:
-    from leadline.report.pictures import grid_png, picture_png
+    from leadline.reports.pictures import grid_png, picture_png
 
     if out.suffix:
         with whole_file(out) as temporary:

@@ -205,8 +205,8 @@ def compare(  # noqa: PLR0913
     """
     from leadline.cli.loading import loaded
     from leadline.cli.output import note, show_document
-    from leadline.compare import compare as measure
-    from leadline.report import report
+    from leadline.comparison import compare as measure
+    from leadline.reports import report
 
     tasks = [name.strip() for name in task.split(",") if name.strip()]
     result = measure(

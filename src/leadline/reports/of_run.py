@@ -12,8 +12,8 @@ from leadline.data import Dataset, Split
 from leadline.laws import verify
 from leadline.measures import TASKS, MeasureError, Reading
 from leadline.measures.answers import answers, codes, draw
-from leadline.report import figures
-from leadline.report.parts import (
+from leadline.reports import figures
+from leadline.reports.parts import (
     Block,
     Section,
     attempt,

@@ -12,10 +12,10 @@ from typing import Any
 
 import joblib
 
-from leadline.compare.comparison import Comparison
-from leadline.compare.parcels import packed
-from leadline.compare.plan import Control, Models, Plan, Trial, planned, tasks_of
-from leadline.compare.trial import Terms, control_record, failed_record, record_path, trial_record
+from leadline.comparison.comparison import Comparison
+from leadline.comparison.parcels import packed
+from leadline.comparison.plan import Control, Models, Plan, Trial, planned, tasks_of
+from leadline.comparison.trial import Terms, control_record, failed_record, record_path, trial_record
 from leadline.core import InterruptedFit, LeadlineError, OptionError, RunError
 from leadline.data import Dataset
 from leadline.training.files import read_json
@@ -45,7 +45,7 @@ def compare(  # noqa: PLR0913
 
     Trainings are independent and go through `joblib.Parallel`: inside `joblib.parallel_config` another
     backend (Ray, Dask) takes them over. A model that fails, or cannot hold the data, becomes a row
-    that says why. How ranks are shared is told in `leadline.compare.ranking`.
+    that says why. How ranks are shared is told in `leadline.comparison.ranking`.
 
     Args:
         data: The data.

@@ -6,7 +6,7 @@ from typing import Any
 
 from leadline.core import Classes, Labels, verbs_of
 from leadline.data import Dataset
-from leadline.report.parts import Card
+from leadline.reports.parts import Card
 from leadline.training import Run
 from leadline.training.settings import Settings
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from leadline.catalog import CATALOG, build, model_class
-from leadline.compare.parcels import CONVERSIONS, converted
+from leadline.comparison.parcels import CONVERSIONS, converted
 from leadline.core import DomainError, LeadlineError, OptionError
 from leadline.core.errors import unknown_name
 from leadline.core.randomness import derive_seed

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from leadline.report.drawing import INK, PALETTE, figure_of, styled
+from leadline.reports.drawing import INK, PALETTE, figure_of, styled
 
 __all__ = [
     "calibration",

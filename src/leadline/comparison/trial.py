@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from leadline.compare.parcels import Parcel
-from leadline.compare.plan import Control, Trial, make, reason
+from leadline.comparison.parcels import Parcel
+from leadline.comparison.plan import Control, Trial, make, reason
 from leadline.core import LeadlineError
 from leadline.data import Dataset
 from leadline.measures import TASKS

@@ -12,14 +12,14 @@ import torch
 from markupsafe import Markup
 from torch import Tensor
 
-from leadline.compare import Comparison
+from leadline.comparison import Comparison
 from leadline.core import DataError, LeadlineError, has_verb
 from leadline.data import Split
 from leadline.measures import TASKS
 from leadline.measures.answers import answers, codes, draw
-from leadline.report import figures
-from leadline.report.drawing import PALETTE
-from leadline.report.parts import Block, Card, Section, attempt, figure_block, number, samples_block
+from leadline.reports import figures
+from leadline.reports.drawing import PALETTE
+from leadline.reports.parts import Block, Card, Section, attempt, figure_block, number, samples_block
 from leadline.training import Run, open_run
 from leadline.training.run import read_metrics
 

@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from leadline.core import LeadlineError
 from leadline.data import Dataset
-from leadline.report import of_comparison, of_run, run_card
-from leadline.report.parts import Card, Section
+from leadline.reports import of_comparison, of_run, run_card
+from leadline.reports.parts import Card, Section
 from leadline.training import Run
 from leadline.training.files import whole_file
 
@@ -80,7 +80,7 @@ def _fitted(card: Card, sections: Sequence[Section]) -> str:
 
 def _rendered(card: Card, sections: Sequence[Section]) -> str:
     environment = Environment(
-        loader=PackageLoader("leadline.report"), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader("leadline.reports"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("page.html.j2").render(card=card, sections=sections)

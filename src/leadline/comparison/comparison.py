@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from leadline.compare.plan import table_name
-from leadline.compare.printing import printed
-from leadline.compare.ranking import over_seeds, ranks
+from leadline.comparison.plan import table_name
+from leadline.comparison.printing import printed
+from leadline.comparison.ranking import over_seeds, ranks
 from leadline.core import RunError
 from leadline.measures import TASKS, Reading
 from leadline.training.files import read_json, write_json
@@ -83,7 +83,7 @@ class Comparison:
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Return a table for each task, sorted by its headline; see `leadline.compare.ranking` for ranks.
+        """Return a table for each task, sorted by its headline; see `leadline.comparison.ranking` for ranks.
 
         Columns: rank (missing for reference lines and failures), model, the headline, low and high ends of
         its 95 % interval, kind, unit, the other figures, seconds of training, parameters, note.

@@ -1,5 +1,5 @@
 """One self-contained HTML page about a run or a comparison."""
 
-from leadline.report.page import report
+from leadline.reports.page import report
 
 __all__ = ["report"]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from leadline.core import Categories, Domain, LeadlineError, Quantity, Table, Vectors
 from leadline.measures import Reading
-from leadline.report.drawing import PIXELS, image, svg
-from leadline.report.pictures import page_image
+from leadline.reports.drawing import PIXELS, image, svg
+from leadline.reports.pictures import page_image
 
 __all__ = [
     "Block",
