@@ -75,7 +75,7 @@ def main() -> None:
     print(f"fit: {STEPS / (time.perf_counter() - start):.0f} steps/s")
     ratio("fit / bare loop, fused Adam", ours, bare, goal=0.9)
     ratio("fit / DataLoader loop", ours, loader, goal=1.0)
-    ratio("fit / scikit-learn MLPClassifier", ours, sklearn, goal=0.0)
+    ratio("fit / scikit-learn MLPClassifier", ours, sklearn, goal=1.0)
     ratio("fit(compile=True) / scikit-learn MLPClassifier", lambda: ours(compiled=True), sklearn, goal=1.0)
 
 

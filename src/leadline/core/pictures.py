@@ -180,4 +180,15 @@ def _affine(x: Tensor, slope: float, like: Tensor) -> Tensor:
     """Return slope * x - 1 as rows of floats in one pass over the levels: (n, *shape) -> (n, f)."""
     rows = x.flatten(1).to(like.device)
     levels = rows.to(like.dtype) if rows.is_floating_point() else rows
-    return torch.add(like.new_full((1,), -1.0), levels, alpha=slope)
+    return torch.add(_minus_one(like), levels, alpha=slope)
+
+
+_MINUS_ONE: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+
+def _minus_one(like: Tensor) -> Tensor:
+    """Return -1 with the type and device of `like`, made once."""
+    key = (like.device, like.dtype)
+    if key not in _MINUS_ONE:
+        _MINUS_ONE[key] = torch.full((), -1.0, dtype=like.dtype, device=like.device)
+    return _MINUS_ONE[key]

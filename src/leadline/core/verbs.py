@@ -46,12 +46,14 @@ class Batch:
         y: Labels: (n,) class numbers with -1 for unknown, (n, D) targets with NaN, or None.
         label_smoothing: Weight moved from the given class to all classes, in [0, 1).
         progress: Fraction of the training done, in [0, 1].
+        complete: Whether every label is known to be known, which saves looking.
     """
 
     x: Tensor
     y: Tensor | None = None
     label_smoothing: float = 0.0
     progress: float = 0.0
+    complete: bool = False
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from leadline.training.augment import augmenter
 from leadline.training.checkpoint import Position, restore_optimizer
 from leadline.training.feed import Feed
 from leadline.training.machine import autocast, players_of
-from leadline.training.optimizers import make_optimizer, needs_closure, scheduled
+from leadline.training.optimizers import make_optimizer, needs_closure, scheduled, stepper
 from leadline.training.session import Phase, Session
 from leadline.training.settings import Settings
 from leadline.training.validate import validate
@@ -31,6 +31,7 @@ class _Turn:
     optimizer: Optimizer
     rate: float
     every: int
+    step: Callable[[], object]
 
 
 def descend(session: Session, phase: Phase) -> None:
@@ -46,6 +47,8 @@ def descend(session: Session, phase: Phase) -> None:
     turns = _turns(session, phase)
     feed = _feed(session, phase)
     last = last_step(settings, feed.per_epoch)
+    labels, given = phase.labels, phase.train.y
+    complete = labels is not None and given is not None and bool(labels.known(given).all())
     sums = {turn.player.name: 0.0 for turn in turns}
     taken = 0
     learner.train()
@@ -53,7 +56,7 @@ def descend(session: Session, phase: Phase) -> None:
         if position.settled or position.step >= last or session.out_of_time():
             break
         done = _fraction(session, last)
-        batch = Batch(x, y, settings.label_smoothing, done)
+        batch = Batch(x, y, settings.label_smoothing, done, complete)
         for turn in turns:
             if (position.step + 1) % turn.every == 0:
                 sums[turn.player.name] += _step(session, losses, turn, batch, weight)
@@ -104,7 +107,7 @@ def _turns(session: Session, phase: Phase) -> list[_Turn]:
         if session.restore is not None:
             restore_optimizer(optimizer, player.name, *session.restore)
         rate = float(optimizer.param_groups[0]["lr"])
-        turns.append(_Turn(number, player, optimizer, rate, most // player.steps))
+        turns.append(_Turn(number, player, optimizer, rate, most // player.steps, stepper(optimizer)))
     scaled = settings.precision == "fp16" and session.device.type == "cuda"
     session.scaler = torch.amp.GradScaler(session.device.type, enabled=scaled) if scaled else None
     if session.restore is not None and session.scaler is not None:
@@ -133,7 +136,7 @@ def _step(
         session.checkpoint_if_finite()
     _check(value, session.position, turn.player)
     if scaler is None:
-        optimizer.step()
+        turn.step()
     else:
         scaler.step(optimizer)
         scaler.update()
@@ -168,7 +171,7 @@ def _parts(batch: Batch, pieces: int) -> list[tuple[Batch, float]]:
     n = len(batch.x)
     ys = [None] * pieces if batch.y is None else batch.y.chunk(pieces)
     pairs = zip(batch.x.chunk(pieces), ys, strict=False)
-    return [(Batch(x, y, batch.label_smoothing, batch.progress), len(x) / n) for x, y in pairs]
+    return [(replace(batch, x=x, y=y), len(x) / n) for x, y in pairs]
 
 
 def _check(value: float, position: Position, player: Player) -> None:

@@ -175,7 +175,8 @@ def _train(session: Session, data: Dataset, *, resume: bool) -> Run:
     model.to(session.device)
     if session.settings.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    resumed = resume and session.folder is not None and (session.folder / LAST).is_file()
+    there = resume and session.folder is not None and (session.folder / LAST).is_file()
+    resumed = session.crew.told("yes" if there else "no") == "yes"  # before anyone writes
     if resumed:
         _restore(session)
     try:
@@ -327,6 +328,8 @@ def _folder(
         stem = Path("runs") / f"{_name(model)}-{data.name}"
         return Path(team.told(str(free_directory(stem)) if team.leads else ""))
     folder = Path(out)
+    if not team.leads:
+        return folder
     if (folder / "run.json").exists() and not resume:
         raise RunError(f"{folder} already holds a run: give another out=, or resume=True (--resume) to go on")
     try:

@@ -39,7 +39,7 @@ class Labelled(nn.Module, ABC):
         """
         if batch.y is None:
             raise DataError(f"{type(self).__name__} learns from labels, but this batch has none")
-        return self.labels.loss(self.scores(batch.x), batch.y, batch.label_smoothing)
+        return self.labels.loss(self.scores(batch.x), batch.y, batch.label_smoothing, complete=batch.complete)
 
     def predict(self, x: Tensor) -> Tensor:
         """Return class log-probabilities (n, K) or regression means (n, D): (n, *x) -> (n, outputs)."""
