@@ -94,11 +94,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         return _fail(f"{stop}" or "stopped by Ctrl-C", _INTERRUPTED, debug=debug, lead="")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         return _BROKEN_PIPE
     except Exception as error:  # noqa: BLE001
         message, status = _explained(error)
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk: what is left unwritten must not fail again at exit
+            _let_go_of_stdout()
         return _fail(message, status, debug=debug)
+
+
+def _let_go_of_stdout() -> None:
+    """Send what is still to be written to nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:
