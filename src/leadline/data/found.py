@@ -41,7 +41,9 @@ class Faults:
             return
         if not self.skip:
             more = f" (and {len(where) - 1} more)" if len(where) > 1 else ""
-            raise DataError(f"{where[0]}: {what}{more}; mend it, or leave it out with skip_bad=True")
+            raise DataError(
+                f"{where[0]}: {what}{more}; mend it, or leave it out with skip_bad=True (--skip-bad)"
+            )
         self.skipped += len(where)
         named = where[: min(MOST_ALIKE, MOST_LINES - len(self.lines))]
         self.lines += [f"{place}: {what}" for place in named]

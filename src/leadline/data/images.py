@@ -58,7 +58,7 @@ class Pictures(Stream):
         """
         x, bad = self.decoded(index)
         for place, what in bad.values():
-            raise DataError(f"{place}: {what}; mend it, or leave it out with skip_bad=True")
+            raise DataError(f"{place}: {what}; mend it, or leave it out with skip_bad=True (--skip-bad)")
         return x
 
     def decoded(self, index: Tensor) -> tuple[Tensor, dict[int, tuple[str, str]]]:

@@ -120,7 +120,10 @@ class Session:
         if now - self._shown > 0.2:
             self._shown = now
             self.tick()
-            self._show(phase, done, {name: value / max(taken, 1) for name, value in sums.items()})
+            means = {name: value / max(taken, 1) for name, value in sums.items()}
+            self._show(
+                phase, done, {"loss" if name == "model" else name: mean for name, mean in means.items()}
+            )
         due = now - self._saved >= self.settings.checkpoint_every
         if self.crew.size > 1:  # collective: every process must agree to write
             due = self.crew.agreed(flag=due and self.crew.leads)
