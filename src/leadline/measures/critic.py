@@ -9,7 +9,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from leadline.catalog import build
@@ -113,9 +115,13 @@ def _components(data: Dataset) -> Critic:
         rows = domain.features(split_of(data, "train").head(MOST_TRAIN).x).double()  # type: ignore[arg-type]
     except DomainError as error:
         raise MeasureError(f"samples cannot be judged without classes: {error}") from error
-    mean = rows.mean(0)
     count = min(COMPONENTS, rows.shape[1], max(len(rows) - 1, 1))
-    basis = torch.linalg.svd(rows - mean, full_matrices=False).Vh[:count].T  # (f, count)
+    with np.errstate(invalid="ignore"):  # rows that are all alike have no variance to share out
+        found = PCA(count, random_state=0).fit(
+            rows.numpy()
+        )  # exact for small tables, randomised for wide ones
+    mean = torch.from_numpy(found.mean_).to(rows)
+    basis = torch.from_numpy(found.components_.T.copy()).to(rows)  # (f, count)
     return Critic(
         f"{count} principal components of the features of {data.name}, for want of classes",
         features=lambda x: (domain.features(x).double() - mean) @ basis,

@@ -22,6 +22,7 @@ from torch import Tensor
 __all__ = ["frechet_distance", "inception_score", "nearest_distances", "precision_recall"]
 
 BLOCK = 256
+WIDE = 512
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -83,5 +84,13 @@ def nearest_distances(rows: Tensor, to: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return Euclidean distances, (n, f), (m, f) -> (n, m), without the cancellation of a squared form."""
-    return torch.cdist(a, b.to(a), compute_mode="donot_use_mm_for_euclid_dist")
+    """Return Euclidean distances, (n, f), (m, f) -> (n, m); those of equal rows are zero.
+
+    Wide rows go through the squared form, in float64, whose cancellation near zero is cut off.
+    """
+    b = b.to(a)
+    if a.shape[1] <= WIDE:
+        return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    sizes = a.square().sum(1)[:, None] + b.square().sum(1)
+    squares = torch.addmm(sizes, a, b.T, alpha=-2)
+    return torch.where(squares > 1e-12 * sizes, squares, 0.0).clamp_(min=0).sqrt_()

@@ -4,8 +4,10 @@ Symbols:
     n samples, d dimensions, k components.
 """
 
+import numpy as np
 import pandas as pd
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from leadline.core import Bits, Categories, Counts, Domain, Images, Quantity, Tokens, Vectors
@@ -17,6 +19,7 @@ from leadline.measures.regression import root_mean_square
 __all__ = ["component_curve", "distortion", "reconstruction"]
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+MOST_RANK = 1024  # beyond it only the leading components are found
 MOST_TRAIN = 5_000
 
 
@@ -70,8 +73,11 @@ def component_curve(data: Dataset) -> pd.DataFrame | None:
         return None
     train = domain.features(split_of(data, "train").head(MOST_TRAIN).x).double()  # type: ignore[arg-type]
     test = domain.features(split_of(data, "test").head(MOST_TRAIN).x).double()  # type: ignore[arg-type]
-    mean = train.mean(0)
-    basis = torch.linalg.svd(train - mean, full_matrices=False).Vh  # (f, f)
+    rank = min(train.shape)
+    with np.errstate(invalid="ignore"):  # rows that are all alike have no variance to share out
+        found = PCA(rank if rank <= MOST_RANK else max(SIZES), random_state=0).fit(train.numpy())
+    mean = torch.from_numpy(found.mean_).to(train)
+    basis = torch.from_numpy(found.components_).to(train)  # (k, f)
     sizes = [k for k in SIZES if k < basis.shape[0]] + [basis.shape[0]]
     errors = [_component_error(domain, test, (test - mean) @ basis[:k].T @ basis[:k] + mean) for k in sizes]
     return pd.DataFrame({"code_size": sizes, "error": errors})
