@@ -299,18 +299,18 @@ class _Contrast(torch.autograd.Function):
     def forward(
         ctx: Any, weights: Tensor, b: Tensor, c: Tensor, data: Tensor, end: Tensor, up: Tensor, down: Tensor
     ) -> Tensor:
-        ctx.save_for_backward(data, end, up, down)
-        rows = (F.softplus(down).sum() + end.sum(0) @ b) / end.shape[0]
-        return rows - (F.softplus(up).sum() + data.sum(0) @ b) / data.shape[0]
+        shift = end.mean(0) - data.mean(0)
+        ctx.save_for_backward(data, end, up, down, shift)
+        return shift @ b + F.softplus(down).sum() / len(end) - F.softplus(up).sum() / len(data)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        data, end, up, down = ctx.saved_tensors
-        signs = torch.cat([(-grad / len(data)).expand(len(data)), (grad / len(end)).expand(len(end))])
-        v = torch.cat([data, end])
-        h = torch.cat([up, down]).sigmoid_() * signs[:, None]
-        return v.T @ h, signs @ v, h.sum(0), None, None, None, None
+        data, end, up, down, shift = ctx.saved_tensors
+        v, h = torch.cat([data, end]), torch.cat([up, down]).sigmoid_()
+        h[: len(data)].mul_(grad / -len(data))
+        h[len(data) :].mul_(grad / len(end))
+        return v.T @ h, shift * grad, h.sum(0), None, None, None, None
 
 
 def _digest(tensors: tuple[Tensor, ...]) -> bytes:
