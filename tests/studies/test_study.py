@@ -82,7 +82,7 @@ def test_a_finding_is_plain_in_json_and_says_its_verdict(holds: bool | None, wor
 
 
 def test_the_table_of_studies_names_each_and_calls_it() -> None:
-    assert set(STUDIES) == {"birthday_paradox", "random_labels"}
+    assert {"birthday_paradox", "random_labels"} <= set(STUDIES)
     assert STUDIES["random_labels"].run is random_labels
     assert STUDIES["birthday_paradox"].run is birthday_paradox
     assert all(study.claim and study.needs and study.cost for study in STUDIES.values())
