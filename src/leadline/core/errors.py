@@ -17,6 +17,7 @@ __all__ = [
     "InterruptedFit",
     "LeadlineError",
     "OptionError",
+    "ResourceError",
     "RunError",
     "ShapeError",
     "VerbError",
@@ -57,6 +58,10 @@ class RunError(LeadlineError, OSError):
 
 class DivergenceError(LeadlineError, ArithmeticError):
     """Training produced a value that is not finite."""
+
+
+class ResourceError(LeadlineError, MemoryError):
+    """An exact answer would take more memory or time than is allowed."""
 
 
 class ExtraError(LeadlineError, ImportError):
