@@ -190,7 +190,7 @@ class Domain(ABC):
 
     def _hint_to(self, kind: type["Domain"]) -> str:
         """Return the conversion that leads from this domain to `kind`, or an empty string."""
-        if kind.kind == "bits" and self.kind in ("images", "vectors"):
+        if kind.kind == "bits" and self.kind in ("images", "vectors", "counts"):
             return "data.binarize(threshold) gives Bits (--data binarize=THRESHOLD)"
         if kind.kind == "vectors" and self.kind in ("images", "bits", "categories", "table"):
             return "data.vectors() gives Vectors (--data vectors=true)"

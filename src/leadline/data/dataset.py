@@ -15,7 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leadline.core import Bits, Categories, Domain, DomainError, Images, Labels, OptionError, Table, Vectors
+from leadline.core import (
+    Bits,
+    Categories,
+    Counts,
+    Domain,
+    DomainError,
+    Images,
+    Labels,
+    OptionError,
+    Table,
+    Vectors,
+)
 
 __all__ = ["Dataset", "Split", "Stream", "moments"]
 
@@ -32,6 +43,10 @@ class Stream(ABC):
     @abstractmethod
     def __getitem__(self, index: Tensor) -> Tensor:
         """Return the raw samples at `index` (k,) -> (k, *shape)."""
+
+    def sparse(self) -> Tensor | None:
+        """Return all samples as one sparse tensor (n, *shape) if they are held so, else None."""
+        return None
 
     @abstractmethod
     def digest(self) -> bytes:
@@ -179,15 +194,18 @@ class Dataset:
         return digest.hexdigest()[:16]
 
     def binarize(self, threshold: float | None = None) -> "Dataset":
-        """Return the data as Bits: whether each value is above `threshold`, the middle by default.
+        """Return the data as Bits: whether each value is above `threshold`.
+
+        By default that is the middle of the levels, the mean of a column, or zero for counts: whether
+        a word occurs.
 
         Raises:
             DomainError: If the values have no order.
         """
         if isinstance(self.domain, Bits):
             return self
-        if not isinstance(self.domain, (Images, Vectors)):
-            raise DomainError(f"binarize needs Images or Vectors, but the data are {self.domain}")
+        if not isinstance(self.domain, (Images, Vectors, Counts)):
+            raise DomainError(f"binarize needs Images, Vectors or Counts, but the data are {self.domain}")
         if threshold is not None and not math.isfinite(threshold):
             raise OptionError(f"threshold must be a finite number, got {threshold}")
         step = "binarize" if threshold is None else f"binarize:{float(threshold)!r}"
@@ -235,10 +253,12 @@ def _bytes(x: Tensor) -> Any:
     return x.contiguous().cpu().flatten().view(torch.uint8).numpy().data
 
 
-def _middle(domain: Images | Vectors, threshold: float | None) -> tuple[float, ...]:
+def _middle(domain: Images | Vectors | Counts, threshold: float | None) -> tuple[float, ...]:
     """Return what a value must exceed to be a 1: one number, or one a column."""
     if threshold is not None:
         return (float(threshold),)
+    if isinstance(domain, Counts):
+        return (0.0,)
     return ((domain.levels - 1) / 2,) if isinstance(domain, Images) else domain.mean
 
 

@@ -1,8 +1,8 @@
-"""What files a folder of pictures holds: classes are sub-folders, splits are sub-folders of those names.
+"""What files a folder of pictures or texts holds: classes and splits are sub-folders of those names.
 
 The rules: sub-folders `train`, `valid` (or `val`, `validation`) and `test` are given splits; below
 them, or below the folder itself, each sub-folder is a class with all files in it and under it; a
-picture that lies beside class folders has no known label; without class folders there are no labels.
+file that lies beside class folders has no known label; without class folders there are no labels.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from leadline.core import DataError
 from leadline.data.found import Faults
 
-__all__ = ["Listed", "listed"]
+__all__ = ["SUFFIXES", "Listed", "listed"]
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
@@ -22,7 +22,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Listed:
-    """The pictures of a folder.
+    """The pictures, or texts, of a folder.
 
     Args:
         files: Paths below the folder, by split, in the order of their names.
@@ -35,8 +35,10 @@ class Listed:
     classes: tuple[str, ...]
 
 
-def listed(root: Path, faults: Faults) -> Listed:
-    """Return the pictures of a folder.
+def listed(
+    root: Path, faults: Faults, suffixes: tuple[str, ...] = SUFFIXES, kind: str = "pictures"
+) -> Listed:
+    """Return the files of a folder whose names end in one of `suffixes`; messages call them `kind`.
 
     Raises:
         DataError: If there are none, or splits are given without `train`.
@@ -53,11 +55,11 @@ def listed(root: Path, faults: Faults) -> Listed:
             raise DataError(f"{root}: two folders give the {split} split; keep one")
         found[split] = []
         for file in _files(root, root / home, faults):
-            (found[split] if Path(file).suffix.lower() in SUFFIXES else others).append(file)
+            (found[split] if Path(file).suffix.lower() in suffixes else others).append(file)
         if not found[split]:
-            raise DataError(f"{root / home}: holds no pictures ({', '.join(SUFFIXES)})")
+            raise DataError(f"{root / home}: holds no {kind} ({', '.join(suffixes)})")
     if others:
-        faults.note(f"{root}: {len(others)} files are no pictures and were not read (first: {others[0]})")
+        faults.note(f"{root}: {len(others)} files are no {kind} and were not read (first: {others[0]})")
     depth = 1 if homes is given else 0
     names = {split: [_class(file, depth) for file in files] for split, files in found.items()}
     classes = tuple(sorted({name for split in names.values() for name in split if name}))

@@ -12,13 +12,20 @@ from leadline.core import DataError, OptionError
 from leadline.core.errors import nearest, unknown_name
 from leadline.data.arrays import holds_arrays, read_arrays
 from leadline.data.assemble import assembled, converted
+from leadline.data.corpora import (
+    holds_bags,
+    holds_documents,
+    read_bags,
+    read_documents,
+    read_windows_or_lines,
+)
 from leadline.data.dataset import Dataset
 from leadline.data.embedded import EMBEDDED, read_embedded
 from leadline.data.found import Ask, Faults, Found
 from leadline.data.idx import holds_idx, read_idx
 from leadline.data.images import read_images
 from leadline.data.tables import holds_table, read_table
-from leadline.data.text import holds_text, read_text
+from leadline.data.text import holds_text
 
 __all__ = ["SOURCES", "Source", "load"]
 
@@ -47,9 +54,11 @@ class Source:
 SOURCES: tuple[Source, ...] = (
     Source("an embedded name", lambda path: path.name in EMBEDDED, read_embedded),
     Source("a file of IDX (MNIST)", holds_idx, read_idx),
+    Source("a corpus (.dat, .ldac, .mtx, sparse .npz)", holds_bags, read_bags),
     Source("a file of arrays (.npz, .npy)", holds_arrays, read_arrays),
-    Source("a text (.txt)", holds_text, read_text),
+    Source("a text (.txt)", holds_text, read_windows_or_lines),
     Source("a table (.csv, .tsv, .parquet)", holds_table, read_table),
+    Source("a folder of texts, or a .cor file", holds_documents, read_documents),
     Source("a folder of pictures", Path.is_dir, read_images),
 )
 COMMON = ("seed", "labels", "limit", "binarize", "vectors", "convert", "skip_bad")
@@ -69,8 +78,8 @@ def load(
     """Return the data set of an embedded name, a file or a folder.
 
     Args:
-        name_or_path: "digits", "iris", "wine", "breast-cancer"; a folder of pictures or of IDX files;
-            a .npz, .npy, .csv, .tsv, .parquet or .txt file.
+        name_or_path: "digits", "iris", "wine", "breast-cancer"; a folder of pictures, of texts or of IDX
+            files; a .npz, .npy, .csv, .tsv, .parquet, .txt, .dat, .ldac, .mtx or .cor file.
         seed: What the splits, and every other choice of samples, are a pure function of.
         labels: "5 per class" or "10%" hides the other training labels; "none" drops all labels.
         limit: Most samples to keep in all, every class in proportion.
@@ -94,8 +103,9 @@ def load(
     own = {key: value for key, value in options.items() if key != "convert"}
     for key, value in own.items():
         _check_option(source, key, value)
-    if own.get("test") is not None:
-        own["test"] = str(_beside(Path(place), str(own["test"])))
+    for file in ("test", "vocab"):
+        if own.get(file) is not None:
+            own[file] = str(_beside(Path(place), file, str(own[file])))
     ask = Ask(seed, limit, Faults(skip_bad))
     try:
         found = source.read(place, ask, **own)
@@ -153,7 +163,7 @@ def _check_option(source: Source, key: str, value: object) -> None:
         )
 
 
-def _beside(path: Path, name: str) -> Path:
+def _beside(path: Path, option: str, name: str) -> Path:
     """Return another file by its path, or by its name beside `path`.
 
     Raises:
@@ -163,7 +173,7 @@ def _beside(path: Path, name: str) -> Path:
         if file.is_file():
             return file
     hint = nearest(Path(name).name, [item.name for item in path.parent.iterdir()])
-    raise DataError(f"test={name!r}: no such file{hint}")
+    raise DataError(f"{option}={name!r}: no such file{hint}")
 
 
 def _embedded() -> str:

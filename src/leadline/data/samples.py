@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix, hstack
 from torch import Tensor
 
 from leadline.core import (
     Bits,
     Categories,
+    Counts,
     DataError,
     Domain,
     Images,
@@ -31,6 +33,7 @@ from leadline.core import (
 from leadline.core.errors import nearest, require_extra
 from leadline.data.arrays import KEYS, holds_arrays
 from leadline.data.assemble import converted
+from leadline.data.corpora import bags_of_file, holds_bags, holds_documents, text_documents
 from leadline.data.dataset import Dataset, Split
 from leadline.data.embedded import EMBEDDED
 from leadline.data.found import Ask, Faults
@@ -42,6 +45,7 @@ from leadline.data.pictures import DAMAGE, decoded
 from leadline.data.rows import MISSING, rows_of
 from leadline.data.tables import holds_table
 from leadline.data.text import UNKNOWN_TOKEN, coded, holds_text, text_of
+from leadline.data.vocabulary import bagged, words_of
 
 __all__ = ["samples_for"]
 
@@ -62,8 +66,8 @@ def samples_for(
 
     Args:
         domain: What a sample must be.
-        names_or_paths: Pictures, folders of them, .csv, .tsv, .parquet, .npy, .npz, IDX or .txt files, or
-            the name of an embedded data set, which stands for its test split.
+        names_or_paths: Pictures, folders of them, corpora, .csv, .tsv, .parquet, .npy, .npz, IDX or .txt
+            files, or the name of an embedded data set, which stands for its test split.
         source: What the data set of the domain was loaded from.
         options: The options it was loaded with; conversions among them are done again.
 
@@ -112,7 +116,9 @@ def _read(domain: Domain, name: str, options: Mapping[str, Any]) -> Read:
     for fits, read in READERS:
         if fits(path):
             return read(domain, path, options)
-    ends = ".png, .jpg, .webp, .bmp, .csv, .tsv, .parquet, .npy, .npz, .txt, idx-ubyte"
+    ends = (
+        ".png, .jpg, .webp, .bmp, .csv, .tsv, .parquet, .npy, .npz, .txt, .dat, .ldac, .mtx, .cor, idx-ubyte"
+    )
     raise DataError(f"{name}: cannot be read; files end in {ends}")
 
 
@@ -196,8 +202,35 @@ def _idx(domain: Domain, path: Path, options: Mapping[str, Any]) -> Read:
     return x, [place(i) for part, place in rows for i in range(len(part))]
 
 
+def _bags(domain: Domain, path: Path, options: Mapping[str, Any]) -> Read:
+    """Return the documents of a corpus in the words of the domain; other words are left aside."""
+    if not isinstance(domain, Counts):
+        raise DataError(f"{path}: is a corpus, but {domain} is wanted")
+    place: Callable[[int], str]
+    if path.is_dir():
+        files = sorted(item for item in path.rglob("*.txt") if item.is_file())
+        bags, words = bagged([text_documents(file) for file in files])
+        place = lambda i: str(files[i])  # noqa: E731
+    elif holds_bags(path):
+        transpose = bool(options.get("transpose", False))
+        bags, words, place = bags_of_file(path, Faults(), options.get("vocab"), transpose=transpose)
+    else:
+        lines = [line for line in text_of(path).split("\n") if line.strip()]
+        bags, words = bagged([words_of(line) for line in lines])
+        place = lambda i: f"{path}, document {i}"  # noqa: E731
+    there = {word: number for number, word in enumerate(words)}
+    missing = len(words)  # a column of zeros, for words that these documents do not hold
+    matrix = hstack([bags.matrix, csr_matrix((len(bags), 1), dtype=np.int64)], format="csr")
+    columns = [there.get(word, missing) for word in domain.vocabulary]
+    if min(columns) == missing:
+        raise DataError(f"{path}: holds none of the {len(columns)} words of {domain}; is vocab= right?")
+    return torch.from_numpy(matrix[:, columns].toarray()), [place(i) for i in range(len(bags))]
+
+
 def _text(domain: Domain, path: Path, options: Mapping[str, Any]) -> Read:
     """Return the windows of a text in the tokens of the domain, without gap or overlap."""
+    if isinstance(domain, Counts):
+        return _bags(domain, path, options)
     if not isinstance(domain, Tokens):
         raise DataError(f"{path}: is a text, but {domain} is wanted")
     codes, spelt = coded(text_of(path), "word" if domain.joiner else "char")
@@ -327,8 +360,10 @@ def _short(text: str) -> str:
 
 READERS: tuple[tuple[Callable[[Path], bool], Callable[[Domain, Path, Mapping[str, Any]], Read]], ...] = (
     (holds_idx, _idx),
+    (holds_bags, _bags),
     (holds_arrays, _arrays),
     (holds_table, _table),
     (holds_text, _text),
+    (holds_documents, _bags),
     (_holds_pictures, _pictures),
 )

@@ -54,7 +54,7 @@ def read_text(
         OptionError: If an option is out of range.
     """
     if level not in LEVELS:
-        raise OptionError(f'level={level!r}: give "char" or "word"')
+        raise OptionError(f'level={level!r}: give "char", "word" or "bags" (a document a line)')
     if length < 2 or (vocabulary is not None and vocabulary < 2):
         raise OptionError(f"length and vocabulary must be at least 2, got {length} and {vocabulary}")
     codes, spelt = coded(text_of(path), level)

@@ -22,7 +22,7 @@ def sweep(session: Session, phase: Phase) -> None:
     """
     settings, position, learner = session.settings, session.position, phase.learner
     last = last_step(settings, 1)
-    x = _in_memory(phase.train).to(session.device)
+    x = _in_memory(phase.train, learner).to(session.device)
     learner.eval()
     session.restore = None
     session.optimizers = {}
@@ -58,10 +58,14 @@ def _settled(learner: nn.Module, objective: float, previous: float | None, toler
     return previous is not None and objective - previous < tolerance * (1 + abs(objective))
 
 
-def _in_memory(split: Split) -> Tensor:
-    """Return all samples of a split as a tensor."""
+def _in_memory(split: Split, learner: nn.Module) -> Tensor:
+    """Return all samples of a split as a tensor; sparse ones stay so for a learner that reads them."""
     if isinstance(split.x, Tensor):
         return split.x
+    if getattr(learner, "reads_sparse", False):
+        sparse = split.x.sparse()
+        if sparse is not None:
+            return sparse
     try:
         return torch.cat([x for x, _ in split.batches(1024)])
     except (MemoryError, RuntimeError) as error:

@@ -1,0 +1,209 @@
+"""Corpora: what is read is what was written, and what is wrong is named by file and line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import mmwrite
+from scipy.sparse import coo_matrix, csc_matrix, csr_matrix, random_array, save_npz
+
+import leadline as ll
+from leadline.core import Counts, DataError, OptionError
+from leadline.data import load
+from leadline.data.bags import Bags
+from leadline.data.samples import samples_for
+
+TOPICS = Path(__file__).parents[2] / ".." / "shared" / "data" / "topics"
+shared = pytest.mark.skipif(not TOPICS.is_dir(), reason="the shared data are not here")
+
+
+def counts(n: int = 40, words: int = 6) -> np.ndarray:
+    return (
+        random_array((n, words), density=0.4, rng=np.random.default_rng(3)).toarray().__mul__(9).astype(int)
+    )
+
+
+def ldac(table: np.ndarray) -> str:
+    rows = [[f"{w}:{c}" for w, c in enumerate(row) if c] for row in table]
+    return "".join(f"{len(row)} {' '.join(row)}".rstrip() + "\n" for row in rows)
+
+
+def everything(data: ll.Dataset) -> torch.Tensor:
+    return torch.cat([split.head(len(split)).x for split in (data.train, data.valid, data.test)])
+
+
+def same_rows(x: torch.Tensor, table: np.ndarray) -> bool:
+    return sorted(map(tuple, x.tolist())) == sorted(map(tuple, table.tolist()))
+
+
+@pytest.mark.parametrize("form", ["dat", "mtx", "csr", "csc", "coo"])
+def test_every_form_gives_back_the_counts_that_were_written(form: str, tmp_path: Path) -> None:
+    table = counts()
+    path = tmp_path / f"c.{form if form in ('dat', 'mtx') else 'npz'}"
+    if form == "dat":
+        path.write_text(ldac(table))
+    elif form == "mtx":
+        mmwrite(path, coo_matrix(table))
+    else:
+        save_npz(path, {"csr": csr_matrix, "csc": csc_matrix, "coo": coo_matrix}[form](table))
+    (tmp_path / "vocab.txt").write_text("a\nb\nc\nd\ne\nf\n")
+    data = load(path)
+    assert data.domain == Counts(tuple("abcdef"))
+    assert same_rows(everything(data), table)
+    assert load(data.source, **data.options).fingerprint == data.fingerprint
+    x, names = samples_for(data.domain, [path])
+    assert torch.equal(x, torch.from_numpy(table))
+    assert names[1].endswith("line 2" if form == "dat" else "row 1")
+
+
+def test_bags_are_rows_of_a_dense_table_in_any_order() -> None:
+    table = counts()
+    bags = Bags.of(csr_matrix(table))
+    index = torch.tensor([5, 0, 5, 39])
+    assert torch.equal(bags[index], torch.from_numpy(table)[index])
+    assert torch.equal(bags.select(index)[torch.tensor([3])], torch.from_numpy(table)[39:])
+    assert torch.equal(bags.sparse().to_dense(), torch.from_numpy(table))
+    assert bags.digest() != bags.select(torch.arange(39)).digest()
+    changed = table.copy()
+    changed[7, 2] += 1
+    assert bags.digest() != Bags.of(csr_matrix(changed)).digest()
+
+
+def test_a_folder_of_texts_has_a_class_a_sub_folder(tmp_path: Path) -> None:
+    for i in range(20):
+        folder = tmp_path / "mail" / ("spam" if i % 2 else "ham")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.txt").write_text(
+            f"The {'offer' if i % 2 else 'meeting'}, at 10: don't miss it! {'it ' * i}"
+        )
+    data = load(tmp_path / "mail")
+    assert data.labels is not None
+    assert data.labels.names == ("ham", "spam")
+    assert data.domain.vocabulary == ("at", "don't", "it", "meeting", "miss", "offer", "the")
+    x, y = everything(data), torch.cat([data.train.y, data.valid.y, data.test.y])
+    assert torch.equal(x[:, 5], y)
+    assert load(tmp_path / "mail", stop_words=True).domain.vocabulary == ("don't", "meeting", "miss", "offer")
+    again, names = samples_for(data.domain, [tmp_path / "mail" / "ham"])
+    assert again[0].tolist() == [1, 1, 1, 1, 1, 0, 1]
+    assert names[0].endswith("0.txt")
+
+
+def test_the_vocabulary_is_cut_by_documents_and_by_frequency(tmp_path: Path) -> None:
+    (tmp_path / "d.cor").write_text("aa bb cc\naa bb\naa dd dd dd dd\n\n" * 4 + "ee aa\n")
+    assert load(tmp_path / "d.cor").domain.vocabulary == ("aa", "bb", "cc", "dd", "ee")
+    assert load(tmp_path / "d.cor", min_df=2).domain.vocabulary == ("aa", "bb", "cc", "dd")
+    assert load(tmp_path / "d.cor", vocabulary=2).domain.vocabulary == ("aa", "dd")
+    lines = tmp_path / "d.txt"
+    lines.write_text("aa bb cc\naa bb\naa dd dd dd dd\n" * 4)
+    assert load(lines, level="bags").domain.vocabulary == ("aa", "bb", "cc", "dd")
+    with pytest.raises(OptionError, match="bags"):
+        load(lines, min_df=2)
+    with pytest.raises(DataError, match="no word is left"):
+        load(lines, level="bags", min_df=20)
+    with pytest.raises(OptionError, match="at least 1"):
+        load(lines, level="bags", min_df=0)
+
+
+def test_counts_become_bits_by_occurrence(tmp_path: Path) -> None:
+    (tmp_path / "c.dat").write_text(ldac(counts()))
+    data = load(tmp_path / "c.dat")
+    bits = data.binarize()
+    assert same_rows(everything(bits).long(), (counts() > 0).astype(int))
+    assert load(bits.source, **bits.options).fingerprint == bits.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("2 0:1 1:2\n3 0:1 1:1\n", r"c.dat, line 2: says 3 words but holds 2; is it cut off"),
+        ("1 0:1\n\n1 0;1\n", r"c.dat, line 3: .*word:count"),
+        ("1 0:1\n1 -1:1\n", r"c.dat, line 2"),
+        ("1 0:1\n1 9:1\n", r"c.dat, line 2: names word 9, but the vocabulary holds 3"),
+        ("1 0:1\n1 0:99999999999999999999\n", r"c.dat, line 2"),
+        ("", "empty"),
+        ("\n\n", "empty"),
+        ("0\n0\n0\n0\n", "no document holds a word"),
+        ("1 0:1\n", "too few"),
+    ],
+)
+def test_a_wrong_line_is_named(text: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "c.dat").write_text(text)
+    (tmp_path / "vocab.txt").write_text("a\nb\nc\n")
+    with pytest.raises(DataError, match=what) as caught:
+        load(tmp_path / "c.dat")
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_lines_can_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "c.dat").write_text("1 0:1\nnonsense\n1 1:1\n1 0:2\n1 2:1\n")
+    data = load(tmp_path / "c.dat", skip_bad=True)
+    assert data.skipped == 1
+    assert sum(len(part) for part in (data.train, data.valid, data.test)) == 4
+
+
+def test_hostile_files_are_refused_in_one_line(tmp_path: Path) -> None:
+    bad = tmp_path / "c.dat"
+    bad.write_text("1 999999999:1\n" * 5)
+    with pytest.raises(DataError, match="vocab="):
+        load(bad)
+    (tmp_path / "v").write_text("a\nb\na\n")
+    bad.write_text("1 0:1\n" * 5)
+    with pytest.raises(DataError, match='v, line 3: "a" stands in line 1'):
+        load(bad, vocab="v")
+    with pytest.raises(DataError, match="no such file"):
+        load(bad, vocab="nowhere")
+    market = tmp_path / "c.mtx"
+    for text in ("%%MatrixMarket matrix coordinate integer general\n5 5 9\n1 1 1\n", "%%Matrix\n", "5 5 1\n"):
+        market.write_text(text)
+        with pytest.raises(DataError, match="Matrix Market"):
+            load(market)
+    market.write_text("%%MatrixMarket matrix coordinate real general\n5 5 1\n1 1 0.5\n")
+    with pytest.raises(DataError, match=r"0\.5 is no count"):
+        load(market)
+    file = tmp_path / "c.npz"
+    arrays = {"format": np.array(b"csr"), "shape": np.array([3, 2]), "data": np.ones(3, np.int64)}
+    np.savez(file, **arrays, indices=np.array([0, 1, 7]), indptr=np.array([0, 1, 2, 3]))
+    with pytest.raises(DataError, match="not a whole sparse matrix"):
+        load(file)
+    np.savez(file, **arrays, indices=np.array([0, 1, 1]), indptr=np.array([0, 9, 2, 3]))
+    with pytest.raises(DataError, match="not a whole sparse matrix"):
+        load(file)
+    np.savez(file, **arrays)
+    with pytest.raises(DataError, match="not a whole sparse matrix"):
+        load(file)
+    whole = tmp_path / "w.npz"
+    save_npz(whole, csr_matrix(counts()))
+    (tmp_path / "cut.npz").write_bytes(whole.read_bytes()[:-50])
+    with pytest.raises(DataError, match="npz"):
+        load(tmp_path / "cut.npz")
+
+
+def test_a_transposed_matrix_is_told_and_turned(tmp_path: Path) -> None:
+    mmwrite(tmp_path / "c.mtx", coo_matrix(counts().T))
+    (tmp_path / "vocab.txt").write_text("a\nb\nc\nd\ne\nf\n")
+    with pytest.raises(DataError, match="transpose=true"):
+        load(tmp_path / "c.mtx")
+    assert same_rows(everything(load(tmp_path / "c.mtx", transpose=True)), counts())
+
+
+def test_pictures_beside_a_text_are_still_pictures(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for i in range(5):
+        Image.new("L", (4, 4), i).save(tmp_path / f"{i}.png")
+    (tmp_path / "README.txt").write_text("pictures of nothing")
+    assert load(tmp_path).domain.kind == "images"
+
+
+@shared
+def test_the_associated_press_and_reuters_are_read_whole() -> None:
+    data = load(TOPICS / "ap" / "ap.dat")
+    assert data.domain.dims == 10473
+    assert sum(len(part) for part in (data.train, data.valid, data.test)) == 2246
+    reuters = load(TOPICS / "reuters" / "reuters.ldac")
+    assert reuters.domain.dims == 4258
+    assert "church" in reuters.domain.vocabulary
+    text = (TOPICS / "reuters" / "reuters.ldac").read_text()
+    total = sum(int(pair.partition(":")[2]) for line in text.splitlines() for pair in line.split()[1:])
+    assert int(everything(reuters).sum()) == total
