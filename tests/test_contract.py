@@ -10,8 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from leadline.catalog import CATALOG, build
-from leadline.core import Batch, DomainError, LeadlineError, ShapeError, Signature, has_verb, verbs_of
+from leadline.catalog import CATALOG, build, options_of
+from leadline.core import (
+    Batch,
+    Classes,
+    DomainError,
+    Images,
+    LeadlineError,
+    ShapeError,
+    Signature,
+    has_verb,
+    verbs_of,
+)
 from leadline.core.verbs import way_of
 from leadline.data import Dataset
 from leadline.laws import verify
@@ -19,8 +29,17 @@ from leadline.training import fit, open_run
 from tests.tiny import KINDS, tiny
 
 DRAWS, STEPS = 512, 20
+FIRST = {entry.path: name for name, entry in reversed(CATALOG.items())}
 # Sizes in proportion to the tiny data; everything else is built as a user would.
-OPTIONS: dict[str, dict[str, Any]] = {"rbm": {"hidden": 8}, "vae": {"latent": 2}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "rbm": {"hidden": 8},
+    "vae": {"latent": 2},
+    "resnet18": {"width": 0.0625},
+    "cifar_resnet20": {"width": 0.25},
+}
+# A class that has several names is tested under the first; the others differ in numbers alone.
+NAMES = [name for name, entry in CATALOG.items() if name == FIRST[entry.path]]
+ALIASES = [name for name in CATALOG if name not in NAMES]
 DOMAINS = (
     "Images",
     "Bits",
@@ -43,7 +62,7 @@ def data_of(kind: str) -> Dataset:
 def _attempts() -> dict[tuple[str, str], Exception | None]:
     """Return what came of building each model for each kind of data: None, or the refusal."""
     found: dict[tuple[str, str], Exception | None] = {}
-    for name in CATALOG:
+    for name in NAMES:
         for kind in KINDS:
             try:
                 build(name, data_of(kind), **OPTIONS.get(name, {}))
@@ -105,9 +124,21 @@ def goodness(model: nn.Module, data: Dataset) -> float:
         return -float(speaker.loss(Batch(x, y)))
 
 
-@pytest.mark.parametrize("name", CATALOG)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_model_holds_some_kind_of_data(name: str) -> None:
     assert name in {held for held, _ in HELD}
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_every_other_name_of_a_class_builds_it_from_what_the_name_fixes(name: str) -> None:
+    data = Signature(Images(3, 224, 224), Classes(("a", "b")))
+    with torch.device("meta"):
+        model, other = build(name, data), build(FIRST[CATALOG[name].path], data)
+    assert type(model) is type(other)
+    assert not set(CATALOG[name].fixed) & set(options_of(name))
+    assert verbs_of(model)
+    assert CATALOG[name].fixed != CATALOG[FIRST[CATALOG[name].path]].fixed
+    assert str(model) != str(other)
 
 
 @pytest.mark.parametrize(("name", "kind", "error"), REFUSED)

@@ -2,7 +2,8 @@
 
 import importlib
 import inspect
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -22,15 +23,26 @@ class Entry:
         family: The family it belongs to.
         summary: What it is, in a few words.
         source: Where it comes from.
+        fixed: Options that the name settles.
+        asked: Whether a comparison takes it only when it is asked for by name, being large.
     """
 
     path: str
     family: str
     summary: str
     source: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    asked: bool = False
+
+
+def _net(path: str, summary: str, source: str, **fixed: Any) -> Entry:
+    """Return the line of a net for pictures."""
+    return Entry(f"{_M}.supervised.{path}", "supervised", summary, source, fixed, asked=True)
 
 
 _M = "leadline.models"
+_RESNET, _CIFAR = "resnet:ResNetClassifier", "cifar_resnet:CifarResNet"
+_HE = "He, Zhang, Ren and Sun (2016)"
 
 CATALOG: dict[str, Entry] = {
     "linear": Entry(
@@ -48,6 +60,23 @@ CATALOG: dict[str, Entry] = {
     "convnet": Entry(
         f"{_M}.supervised.convnet:ConvNet", "supervised", "small convolutional network", "LeCun et al. (1998)"
     ),
+    "resnet18": _net(_RESNET, "residual net of 18 layers", _HE, depth=18),
+    "resnet34": _net(_RESNET, "residual net of 34 layers", _HE, depth=34),
+    "resnet50": _net(_RESNET, "residual net of 50 layers, bottlenecks", _HE, depth=50),
+    "resnet101": _net(_RESNET, "residual net of 101 layers, bottlenecks", _HE, depth=101),
+    "resnet152": _net(_RESNET, "residual net of 152 layers, bottlenecks", _HE, depth=152),
+    "plain18": _net(_RESNET, "resnet18 without shortcuts", _HE, depth=18, shortcut="none"),
+    "plain34": _net(_RESNET, "resnet34 without shortcuts", _HE, depth=34, shortcut="none"),
+    "cifar_resnet20": _net(_CIFAR, "residual net of 20 layers for small pictures", _HE, depth=20),
+    "cifar_resnet32": _net(_CIFAR, "residual net of 32 layers for small pictures", _HE, depth=32),
+    "cifar_resnet44": _net(_CIFAR, "residual net of 44 layers for small pictures", _HE, depth=44),
+    "cifar_resnet56": _net(_CIFAR, "residual net of 56 layers for small pictures", _HE, depth=56),
+    "cifar_resnet110": _net(_CIFAR, "residual net of 110 layers for small pictures", _HE, depth=110),
+    "cifar_plain20": _net(_CIFAR, "cifar_resnet20 without shortcuts", _HE, depth=20, shortcut="none"),
+    "cifar_plain32": _net(_CIFAR, "cifar_resnet32 without shortcuts", _HE, depth=32, shortcut="none"),
+    "cifar_plain44": _net(_CIFAR, "cifar_resnet44 without shortcuts", _HE, depth=44, shortcut="none"),
+    "cifar_plain56": _net(_CIFAR, "cifar_resnet56 without shortcuts", _HE, depth=56, shortcut="none"),
+    "cifar_plain110": _net(_CIFAR, "cifar_resnet110 without shortcuts", _HE, depth=110, shortcut="none"),
     "pca": Entry(
         f"{_M}.structure.pca:PCA",
         "structure",
@@ -117,13 +146,17 @@ def model_class(name: str) -> type[nn.Module]:
 
 
 def options_of(name: str) -> dict[str, inspect.Parameter]:
-    """Return the options of a model: the parameters of its `for_data` after `data`."""
+    """Return the options of a model: the parameters of its `for_data` after `data`, but those of its name."""
     parameters = inspect.signature(model_class(name).for_data).parameters  # type: ignore[attr-defined]
-    return {key: value for key, value in parameters.items() if key not in ("cls", "data")}
+    settled = ("cls", "data", *CATALOG[name].fixed)
+    return {key: value for key, value in parameters.items() if key not in settled}
 
 
 def build(name: str, data: Described, **options: Any) -> nn.Module:
     """Return a new model whose sizes and likelihood follow from `data.domain` and `data.labels`.
+
+    What it was built with stands in its `recipe`. A model may leave `decided`, options that it settled
+    itself (None for one that is not needed again), and `origin`, where its first weights came from.
 
     Args:
         name: A catalog name; see `leadline models`.
@@ -139,8 +172,10 @@ def build(name: str, data: Described, **options: Any) -> nn.Module:
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
     try:
-        model: nn.Module = model_class(name).for_data(data, **options)  # type: ignore[attr-defined]
+        model: nn.Module = model_class(name).for_data(data, **CATALOG[name].fixed, **options)  # type: ignore[attr-defined]
     except ValueError as error:
         raise OptionError(f"{name}: {error}") from error
-    model.recipe = Recipe(name, dict(options))  # type: ignore[assignment]
+    decided = {key: value for key, value in getattr(model, "decided", {}).items() if key in known}
+    kept = {key: value for key, value in (options | decided).items() if decided.get(key, value) is not None}
+    model.recipe = Recipe(name, kept, dict(getattr(model, "origin", {})))  # type: ignore[assignment]
     return model

@@ -81,10 +81,17 @@ class Signature:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The catalog name and options that built a model; `catalog.build` leaves it as `model.recipe`."""
+    """What built a model; `catalog.build` leaves it as `model.recipe`.
+
+    Args:
+        name: Catalog name.
+        options: Options that build it again.
+        origin: Where its first weights came from, if from a file.
+    """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

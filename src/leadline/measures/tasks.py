@@ -45,8 +45,10 @@ class Task:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Return the catalog's models that have the verbs."""
-        return tuple(name for name in CATALOG if self.fits(model_class(name)))
+        """Return the catalog's models that have the verbs, but those that have to be asked for by name."""
+        return tuple(
+            name for name, entry in CATALOG.items() if not entry.asked and self.fits(model_class(name))
+        )
 
     def fits(self, model: object) -> bool:
         """Return whether a model, or its class, has the verbs."""

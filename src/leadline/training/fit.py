@@ -353,6 +353,7 @@ def _described(model: nn.Module, data: Dataset, settings: Settings, folder: Path
         model=model,
         name=_name(model),
         options=dict(recipe.options) if isinstance(recipe, Recipe) else {},
+        origin=dict(recipe.origin) if isinstance(recipe, Recipe) else {},
         in_catalog=known,
         domain=data.domain,
         labels=data.labels,

@@ -38,6 +38,7 @@ class Run:
         model: The model, in evaluation mode.
         name: Catalog name of the model, or its class.
         options: Options that the model was built with.
+        origin: Where its first weights came from, if from a file: name, sha256, what stayed new.
         domain: What one sample is.
         labels: What a label is, or None.
         settings: What `fit` was asked for.
@@ -70,12 +71,18 @@ class Run:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     message: str = ""
     in_catalog: bool = True
+    origin: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `run.json` holds: all but weights and metrics."""
         return {
             "format": FORMAT,
-            "model": {"name": self.name, "options": self.options, "catalog": self.in_catalog},
+            "model": {
+                "name": self.name,
+                "options": self.options,
+                "catalog": self.in_catalog,
+                "origin": self.origin,
+            },
             "domain": self.domain.to_json(),
             "labels": None if self.labels is None else self.labels.to_json(),
             "data": {
@@ -161,6 +168,7 @@ def _from_json(folder: Path, values: dict[str, Any], model: nn.Module | None) ->
         name=str(named["name"]),
         options=dict(named["options"]),
         in_catalog=bool(named["catalog"]),
+        origin=dict(named.get("origin", {})),
         domain=domain,
         labels=labels,
         settings=dict(values["settings"]),

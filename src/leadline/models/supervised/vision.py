@@ -1,0 +1,183 @@
+r"""What nets for pictures have in common: raw levels in, a stem that fits, weights of a file, codes.
+
+    net input  (x / (levels - 1) - mean) / std,    mean and std those of ImageNet, their averages for grey
+
+Symbols:
+    x (n, c, h, w) raw levels, n samples, d width of the code.
+
+Source:
+    Mean and standard deviation of ImageNet's colours as published with torchvision's weights.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from leadline.core import Domain, DomainError, Labels, OptionError
+from leadline.core.errors import nearest, unknown_name
+from leadline.models.supervised.labelled import Labelled
+from leadline.nets.vision.blocks import VisionNet
+from leadline.nets.vision.weights import load_file
+
+__all__ = ["STEMS", "Ends", "Entrance", "VisionModel"]
+
+STEMS = ("auto", "imagenet", "small")
+COLOUR_MEAN, COLOUR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TUNED = 10  # by this much smaller is the learning rate where weights are given
+LARGE, LEAST = 64, 4  # shorter sides: from which "auto" takes the stem for large pictures; of any picture
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """How pictures enter a net, and where its weights come from.
+
+    Args:
+        stem: "imagenet" for large pictures, "small" for small ones, "auto" by the sides: large from 64 on.
+        repeated: Whether grey pictures are repeated to three channels; weights of a file need it.
+        weights: A torch or safetensors file, or None for a fresh start.
+    """
+
+    stem: str = "auto"
+    repeated: bool = False
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What a net has to join: channels of the pictures, number of outputs, whether the stem is small."""
+
+    inputs: int
+    outputs: int
+    small: bool
+
+
+class VisionModel(Labelled):
+    """A classifier or regressor of pictures around a net of `leadline.nets.vision`.
+
+    What it decided itself stands in `decided`, where its weights came from in `origin`.
+
+    Args:
+        domain: What one sample is: `Images`, or `Bits` of shape (channels, height, width).
+        labels: What a label is: classes make a classifier, targets a regressor.
+        entrance: How pictures enter.
+        make: From its ends to the net.
+        smallest: Shortest side that the stem for large pictures takes.
+
+    Raises:
+        DomainError: If samples are no pictures, or too small ones.
+        OptionError: If a word is unknown.
+        DataError: If the file of weights cannot be read or does not fit.
+    """
+
+    rate: ClassVar[float] = 0.1
+    mean: ClassVar[tuple[float, float, float]] = COLOUR_MEAN
+    std: ClassVar[tuple[float, float, float]] = COLOUR_STD
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self,
+        domain: Domain,
+        labels: Labels,
+        entrance: Entrance,
+        make: Callable[[Ends], VisionNet],
+        smallest: int = 32,
+    ) -> None:
+        super().__init__(domain, labels)
+        channels, *sides = _planes(domain, type(self).__name__)
+        small = _is_small(entrance.stem, min(sides), smallest)
+        self.repeated = channels == 1 and (entrance.repeated or entrance.weights is not None)
+        read = 3 if self.repeated else channels
+        self.net = make(Ends(read, labels.outputs, small))
+        self.decided = {"stem": "small" if small else "imagenet", "repeated": self.repeated, "weights": None}
+        self.origin: dict[str, Any] = {}
+        if entrance.weights is not None:
+            self.origin = load_file(self.net, entrance.weights)
+        self.recommended: dict[str, Any] = {
+            "optimizer": "momentum",
+            "lr": self.rate if entrance.weights is None else self.rate / TUNED,
+            "schedule": "cosine",
+            "batch_size": 128 if min(sides) < LARGE else 32,
+        }
+        mean, std = (torch.tensor(v if read == 3 else [sum(v) / 3] * read) for v in (self.mean, self.std))
+        top = max(domain.cardinalities or (256,)) - 1
+        self.register_buffer("scale", (1 / (std * top)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("shift", (-mean / std).view(-1, 1, 1), persistent=False)
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """Return what the net reads: (n, c, h, w) raw levels -> (n, c or 3, h, w) floats."""
+        levels = self.domain.checked(x).to(self.like.device, self.like.dtype)
+        return torch.addcmul(self.shift, levels, self.scale)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Return the outputs of the last layer: (n, c, h, w) -> (n, outputs)."""
+        return self.net(self.normalised(x))
+
+    def encode(self, x: Tensor, layer: str | None = None) -> Tensor:
+        """Return what the last layer reads, or what a named layer gives: (n, c, h, w) -> (n, d).
+
+        Args:
+            x: Raw pictures.
+            layer: Name of a layer of the net, such as "layer3" or "features.5"; its maps are flattened.
+
+        Raises:
+            OptionError: If there is no such layer, or prediction does not use it.
+        """
+        inputs = self.normalised(x)
+        return self.net.code(inputs) if layer is None else _given(self.net, layer, inputs)
+
+
+def _given(net: VisionNet, layer: str, inputs: Tensor) -> Tensor:
+    """Return what `layer` gives on the way of `inputs`, (n, d)."""
+    names = [name for name, _ in net.named_modules() if name]
+    if layer not in names:
+        tops = ", ".join(name for name, _ in net.named_children())
+        raise OptionError(f'no layer "{layer}"{nearest(layer, names)}; at the top are {tops}')
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, output: Tensor) -> None:
+        seen.append(output.clone())  # what follows may work in place
+
+    with net.get_submodule(layer).register_forward_hook(keep):
+        net(inputs)
+    if not seen:
+        raise OptionError(f'layer "{layer}" takes no part in prediction')
+    return seen[-1].flatten(1)
+
+
+def _planes(domain: Domain, name: str) -> tuple[int, int, int]:
+    """Return channels, height and width of the samples.
+
+    Raises:
+        DomainError: If they are no pictures, or smaller than any stem takes.
+    """
+    if domain.planes is None:
+        raise DomainError(
+            f"{name} needs Images, or Bits of shape (channels, height, width), "
+            f"but the data are {domain}; use mlp"
+        )
+    if min(domain.planes[1:]) < LEAST:
+        raise DomainError(
+            f"{name} needs Images with sides of at least {LEAST} pixels, the data are {domain}; use convnet"
+        )
+    return domain.planes
+
+
+def _is_small(stem: str, side: int, smallest: int) -> bool:
+    """Return whether the stem is that for small pictures.
+
+    Raises:
+        OptionError: If the word is unknown.
+        DomainError: If the pictures are too small for the stem that was asked for.
+    """
+    if stem not in STEMS:
+        raise unknown_name("stem", stem, STEMS)
+    if stem == "imagenet" and side < smallest:
+        raise DomainError(
+            f'stem "imagenet" of this net needs Images with sides of at least {smallest} pixels, these have '
+            f"{side}; use stem=small, or load larger pictures (--data size={smallest})"
+        )
+    return stem == "small" or (stem == "auto" and side < LARGE)

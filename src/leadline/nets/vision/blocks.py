@@ -1,0 +1,122 @@
+"""What vision nets share: convolution with normalisation and activation, the shape of a net, and its start.
+
+Symbols:
+    n samples, c channels, h height, w width, d width of the code.
+
+Source:
+    Batch normalisation: Ioffe and Szegedy (2015), ICML. Start: He, Zhang, Ren and Sun (2015), Delving Deep
+    into Rectifiers, ICCV, equations 10 and 15.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leadline.core.errors import OptionError
+
+__all__ = ["BatchNorm2d", "VisionNet", "conv_norm", "he_start", "scaled"]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that takes a training batch of one value a channel, which has no variance.
+
+    Such a batch (one picture, shrunk to one pixel) is normalised by the running averages, and leaves
+    them alone.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised maps: (n, c, h, w) -> (n, c, h, w)."""
+        if self.training and x.shape[0] == 1 and x.shape[2] * x.shape[3] == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+class VisionNet(nn.Module, ABC):
+    """A net that ends in one linear layer, so that its code is what that layer reads.
+
+    `heads` names the layers whose size follows from the number of outputs, `stems` those whose size
+    follows from the stem, `auxiliary` branches that only training reads, `smallest` the shortest side
+    that the stem for large pictures takes.
+    """
+
+    heads: ClassVar[tuple[str, ...]]
+    stems: ClassVar[tuple[str, ...]] = ()
+    auxiliary: ClassVar[tuple[str, ...]] = ()
+    smallest: ClassVar[int] = 32
+
+    @abstractmethod
+    def code(self, x: Tensor) -> Tensor:
+        """Return what the last layer reads: (n, c, h, w) -> (n, d)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return scores of pictures of floats: (n, c, h, w) -> (n, outputs)."""
+        return self.get_submodule(self.heads[0])(self.code(x))
+
+
+def conv_norm(  # noqa: PLR0913
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    padding: int | None = None,
+    groups: int = 1,
+    eps: float | None = 1e-5,
+    bias: bool = False,
+    activation: nn.Module | None = None,
+) -> nn.Sequential:
+    """Return a convolution `conv`, its normalisation `bn` and its activation `act`, those asked for.
+
+    Args:
+        inputs: Channels of the input.
+        outputs: Channels of the output.
+        kernel: Side of the kernel.
+        stride: Step of the kernel.
+        padding: Zeros at each side; as many as keep an odd kernel's size if None.
+        groups: Groups of channels that do not see each other.
+        eps: What batch normalisation adds to the variance; None for no normalisation.
+        bias: Whether the convolution has a bias.
+        activation: What stands last, or None.
+    """
+    pad = kernel // 2 if padding is None else padding
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv"] = nn.Conv2d(inputs, outputs, kernel, stride, pad, groups=groups, bias=bias)
+    if eps is not None:
+        layers["bn"] = BatchNorm2d(outputs, eps=eps)
+    if activation is not None:
+        layers["act"] = activation
+    return nn.Sequential(layers)
+
+
+def scaled(channels: int, width: float, multiple: int = 1) -> int:
+    """Return `channels` times `width`, rounded to a multiple and at least one of it.
+
+    Raises:
+        OptionError: If `width` is not above zero.
+    """
+    if not 0 < width < math.inf:
+        raise OptionError(f"width must be above 0, got {width}")
+    return max(multiple, multiple * round(channels * width / multiple))
+
+
+def he_start(net: nn.Module, *, slope: float = 0.0, linear: bool = False) -> None:
+    """Draw every convolution from N(0, 2 / ((1 + slope^2) fan)), fan counted over the outputs; zero biases.
+
+    Args:
+        net: What is started; in place.
+        slope: Slope of its rectifiers below zero.
+        linear: Whether linear layers but the last get the same start; else they keep torch's.
+    """
+    linears = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+    chosen = [
+        (layer.weight, layer.bias, "fan_out") for layer in net.modules() if isinstance(layer, nn.Conv2d)
+    ]
+    chosen += [(layer.weight, layer.bias, "fan_in") for layer in linears[:-1] if linear]
+    for weight, bias, mode in chosen:
+        nn.init.kaiming_normal_(weight, a=slope, mode=mode)  # type: ignore[arg-type]
+        if bias is not None:
+            nn.init.zeros_(bias)
