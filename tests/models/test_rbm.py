@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Batch, Bits, DomainError, ShapeError
+from leadline.core import Batch, Bits, DomainError, Images, OptionError, ShapeError, Vectors
 from leadline.models.boltzmann.rbm import RBM
 from tests.tiny import tiny
 
@@ -32,8 +32,10 @@ def states(units: int) -> Tensor:
 
 def joint(model: RBM) -> Tensor:
     """Return log of the unnormalised p(v, h) of every pair of states, by the definition of the energy."""
-    v, h = states(model.weights.shape[0]), states(model.weights.shape[1])
-    return (v @ model.visible_bias)[:, None] + h @ model.hidden_bias + v @ model.weights @ h.T
+    v, h = states(model.layer.weights.shape[0]), states(model.layer.weights.shape[1])
+    return (
+        (v @ model.layer.visible_bias)[:, None] + h @ model.layer.hidden_bias + v @ model.layer.weights @ h.T
+    )
 
 
 @pytest.mark.parametrize(("visible", "hidden"), [(4, 3), (3, 5), (12, 2), (2, 12)])
@@ -57,7 +59,9 @@ def test_inputs_of_a_thousand_do_not_overflow() -> None:
     exact = machine(70, 3, scale=300.0)
     assert model.log_partition().value == pytest.approx(exact.log_partition().value, rel=1e-5)
     h = states(3)
-    slow = h @ exact.hidden_bias + nn.functional.softplus(h @ exact.weights.T + exact.visible_bias).sum(1)
+    slow = h @ exact.layer.hidden_bias + nn.functional.softplus(
+        h @ exact.layer.weights.T + exact.layer.visible_bias
+    ).sum(1)
     assert exact.log_partition().value == pytest.approx(float(slow.detach().logsumexp(0)), rel=1e-12)
 
 
@@ -72,8 +76,12 @@ def test_codes_are_the_hidden_conditionals_and_decoding_the_likeliest_bits() -> 
 
 def hand_written(model: RBM, data: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradient of the loss in W, b and c as Hinton writes it, rows in a loop."""
-    up = sum(torch.outer(v, torch.sigmoid(v @ model.weights + model.hidden_bias)) for v in data) / len(data)
-    down = sum(torch.outer(v, torch.sigmoid(v @ model.weights + model.hidden_bias)) for v in end) / len(end)
+    up = sum(
+        torch.outer(v, torch.sigmoid(v @ model.layer.weights + model.layer.hidden_bias)) for v in data
+    ) / len(data)
+    down = sum(
+        torch.outer(v, torch.sigmoid(v @ model.layer.weights + model.layer.hidden_bias)) for v in end
+    ) / len(end)
     hidden = model.encode(end).mean(0) - model.encode(data).mean(0)
     return down - up, end.mean(0) - data.mean(0), hidden  # type: ignore[return-value, operator]
 
@@ -82,7 +90,7 @@ def hand_written(model: RBM, data: Tensor, end: Tensor) -> tuple[Tensor, Tensor,
 def test_the_gradient_of_the_loss_is_the_hand_written_update(persistent: bool) -> None:
     model = machine(4, 3, persistent=persistent, chains=7, steps=2)
     data = states(4)[torch.tensor([0, 5, 9, 9, 14])]
-    start = model.chain.clone() if persistent else data
+    start = model.layer.chain.clone() if persistent else data
     torch.manual_seed(3)
     loss = model.loss(Batch(data))
     (2 * loss).backward()
@@ -90,9 +98,9 @@ def test_the_gradient_of_the_loss_is_the_hand_written_update(persistent: bool) -
     with torch.no_grad():
         v = start
         for _ in range(2):
-            p = (v @ model.weights + model.hidden_bias).sigmoid()
+            p = (v @ model.layer.weights + model.layer.hidden_bias).sigmoid()
             h = (torch.rand(p.shape, dtype=p.dtype) < p).to(p)
-            q = (h @ model.weights.T + model.visible_bias).sigmoid()
+            q = (h @ model.layer.weights.T + model.layer.visible_bias).sigmoid()
             v = (torch.rand(q.shape, dtype=q.dtype) < q).to(q)
         expected = hand_written(model, data, v)
         value = model.free_energy(data).mean() - model.free_energy(v).mean()
@@ -107,7 +115,7 @@ def test_the_gradient_of_the_loss_is_autograd_of_the_free_energies() -> None:
     data = states(4)[3:9]
     model.loss(Batch(data)).backward()
     closed = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
-    difference = model.free_energy(data).mean() - model.free_energy(model.chain).mean()
+    difference = model.free_energy(data).mean() - model.free_energy(model.layer.chain).mean()
     slow = torch.autograd.grad(difference, list(model.parameters()))
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(closed, slow, strict=True))
 
@@ -124,7 +132,7 @@ def test_the_exact_gradient_of_log_prob_includes_the_partition_function() -> Non
 
 def expected_gradient(model: RBM, data: Tensor, steps: int) -> Tensor:
     """Return the mean CD-k gradient in W over all chains, by the transition matrix of the visible units."""
-    v = states(model.weights.shape[0])
+    v = states(model.layer.weights.shape[0])
     kernel = torch.softmax(joint(model), 1) @ torch.softmax(joint(model), 0).T  # (v, v')
     index = (data @ (2 ** torch.arange(data.shape[1] - 1, -1, -1)).double()).long()
     end = torch.linalg.matrix_power(kernel, steps)[index].mean(0)
@@ -134,7 +142,7 @@ def expected_gradient(model: RBM, data: Tensor, steps: int) -> Tensor:
 def test_the_bias_of_cd_shrinks_as_its_chains_grow() -> None:
     model = machine(3, 2, scale=1.5)
     data = states(3)[torch.tensor([0, 3, 3, 6])]
-    exact = -torch.autograd.grad(model.log_prob(data).mean(), model.weights)[0]
+    exact = -torch.autograd.grad(model.log_prob(data).mean(), model.layer.weights)[0]
     with torch.no_grad():
         bias = [float((expected_gradient(model, data, k) - exact).norm()) for k in (1, 5, 50)]
     assert bias[0] > 1.5 * bias[1]
@@ -148,11 +156,11 @@ def test_the_mean_gradient_of_many_chains_is_that_of_the_transition_matrix(steps
     data = states(3)[torch.tensor([0, 3, 3, 6])]
     chains = 40_000
     model.loss(Batch(data.repeat(chains // 4, 1))).backward()
-    assert model.weights.grad is not None
+    assert model.layer.weights.grad is not None
     with torch.no_grad():
         wanted = expected_gradient(model, data, steps)
     # each entry is a mean of numbers in [0, 1], of standard deviation at most one half
-    assert float((model.weights.grad - wanted).abs().max()) < 4 * 0.5 / math.sqrt(chains)
+    assert float((model.layer.weights.grad - wanted).abs().max()) < 4 * 0.5 / math.sqrt(chains)
 
 
 def test_long_persistent_chains_give_the_exact_gradient() -> None:
@@ -161,27 +169,27 @@ def test_long_persistent_chains_give_the_exact_gradient() -> None:
     for _ in range(30):
         loss = model.loss(Batch(data))
     loss.backward()
-    exact = -torch.autograd.grad(model.log_prob(data).mean(), model.weights)[0]
-    assert model.weights.grad is not None
-    assert float((model.weights.grad - exact).abs().max()) < 4 * 0.5 / math.sqrt(20_000)
+    exact = -torch.autograd.grad(model.log_prob(data).mean(), model.layer.weights)[0]
+    assert model.layer.weights.grad is not None
+    assert float((model.layer.weights.grad - exact).abs().max()) < 4 * 0.5 / math.sqrt(20_000)
 
 
 def test_persistent_chains_move_in_training_only() -> None:
     model = machine(4, 3, persistent=True, chains=50)
-    before = model.chain.clone()
+    before = model.layer.chain.clone()
     model.eval().loss(Batch(states(4)))
-    assert torch.equal(model.chain, before)
+    assert torch.equal(model.layer.chain, before)
     model.train().loss(Batch(states(4)))
-    assert not torch.equal(model.chain, before)
-    assert "chain" in model.state_dict()
+    assert not torch.equal(model.layer.chain, before)
+    assert "layer.chain" in model.state_dict()
 
 
 def test_without_weights_the_machine_is_independent_coins() -> None:
     model = machine(6, 3)
     with torch.no_grad():
-        model.weights.zero_()
+        model.layer.weights.zero_()
     x = states(6)
-    coins = torch.distributions.Bernoulli(logits=model.visible_bias).log_prob(x).sum(1)
+    coins = torch.distributions.Bernoulli(logits=model.layer.visible_bias).log_prob(x).sum(1)
     assert torch.allclose(model.log_prob(x), coins, atol=1e-12)
 
 
@@ -224,7 +232,7 @@ def test_log_prob_notices_every_change_of_the_parameters(moved: Move) -> None:
     assert model.density.kind == "exact"
     moved(model)
     assert model.log_prob(states(4)).exp().sum().item() == pytest.approx(1, abs=1e-10)
-    model.weights.data.mul_(3)  # leaves no trace in autograd's version counters
+    model.layer.weights.data.mul_(3)  # leaves no trace in autograd's version counters
     assert model.log_prob(states(4)).exp().sum().item() == pytest.approx(1, abs=1e-10)
 
 
@@ -265,8 +273,8 @@ def test_one_machine_learns_from_the_codes_of_another() -> None:
     second = RBM(Bits((6,)), 4)
     second.loss(Batch(codes)).backward()
     assert second.encode(codes).shape == (120, 4)
-    assert second.weights.grad is not None
-    assert bool((second.weights.grad != 0).any())
+    assert second.layer.weights.grad is not None
+    assert bool((second.layer.weights.grad != 0).any())
 
 
 def test_verbs_keep_the_shape_and_type_of_the_domain(generator: torch.Generator) -> None:
@@ -280,13 +288,18 @@ def test_verbs_keep_the_shape_and_type_of_the_domain(generator: torch.Generator)
 
 
 def test_what_it_cannot_hold_is_refused_with_the_way_out() -> None:
-    with pytest.raises(DomainError, match="binarize"):
-        RBM.for_data(tiny("images"))
+    for kind in ("tokens", "counts", "table", "categories"):
+        with pytest.raises(DomainError, match="needs Bits or Images or Vectors"):
+            RBM.for_data(tiny(kind))
     with pytest.raises(ShapeError, match=r"\(n, 1, 3, 3\)"):
         RBM.for_data(tiny("bits")).log_prob(torch.zeros(2, 9))
     for option in ("hidden", "steps", "chains", "burn_in"):
         with pytest.raises(ValueError, match=option):
             RBM(Bits((4,)), **{option: 0})
+    with pytest.raises(OptionError, match="learned"):
+        RBM(Vectors.standard(2), scale="free")
+    with pytest.raises(OptionError, match="samples"):
+        RBM(Images(1, 2, 2, 4), 2).log_prob(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), samples=0)
 
 
 def test_in_evaluation_the_loss_is_minus_the_log_pseudo_likelihood() -> None:
@@ -298,3 +311,75 @@ def test_in_evaluation_the_loss_is_minus_the_log_pseudo_likelihood() -> None:
     found = model.loss(Batch(states(4)[[row]].repeat(n, 1)))
     error = float((4 * per_bit).std(correction=0)) / math.sqrt(n)
     assert abs(found.item() + float(per_bit.sum())) < 4 * error
+
+
+def test_real_columns_have_the_density_of_their_own_units() -> None:
+    narrow = Vectors(("a", "b"), (3.0, -1.0), (0.5, 20.0))
+    model, unit = RBM(narrow, 3).double(), RBM(Vectors.standard(2), 3).double()
+    unit.load_state_dict(model.state_dict())
+    z = torch.randn(6, 2).double()
+    x = z * torch.tensor([0.5, 20.0]) + torch.tensor([3.0, -1.0])
+    # ten times as wide a column in all: 0.5 * 20 = 10
+    assert torch.allclose(model.log_prob(x), unit.log_prob(z) - math.log(10.0), atol=1e-9)
+
+
+def test_samples_of_real_columns_have_the_noise_of_log_prob(generator: torch.Generator) -> None:
+    model = RBM(Vectors.standard(1), 2).double()
+    with torch.no_grad():
+        for name, value in (
+            ("weights", [[1.5, -1.0]]),
+            ("visible_bias", [0.3]),
+            ("hidden_bias", [0.2, -0.4]),
+        ):
+            getattr(model.layer, name).copy_(torch.tensor(value))
+        model.layer.free_scale.fill_(-1.0)
+    n = 20_000
+    x = model.sample(n, generator, steps=30).flatten()
+    grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    p = model.log_prob(grid[:, None]).exp().detach() * (grid[1] - grid[0])
+    mean, second = float((p * grid).sum()), float((p * grid.square()).sum())
+    spread = math.sqrt(second - mean**2)
+    assert float(p.sum()) == pytest.approx(1, abs=1e-6)
+    assert abs(float(x.mean()) - mean) < 4 * spread / math.sqrt(n)
+    kurtosis = float((p * (grid - mean) ** 4).sum()) / spread**4
+    assert abs(float(x.var()) - spread**2) < 4 * spread**2 * math.sqrt((kurtosis - 1) / n)
+
+
+def test_more_draws_of_noise_tighten_the_bound_of_pictures() -> None:
+    domain = Images(1, 1, 2, 3)
+    model = RBM(domain, 3).double()
+    with torch.no_grad():
+        model.layer.weights.normal_(generator=torch.Generator().manual_seed(4))
+    x = domain.states()
+    source = torch.Generator().manual_seed(6)
+    few, many = (model.log_prob(x.repeat(500, 1, 1, 1), k, source).mean().item() for k in (1, 40))
+    assert many > few
+    assert model.density.kind == "lower bound"
+    # the cells of the inner levels, by the midpoint rule
+    assert model.log_prob(x, samples=2000).exp().sum().item() < 1
+
+
+@pytest.mark.parametrize("scale", ["learned", "unit"])
+def test_a_machine_of_real_columns_learns_two_clusters(scale: str) -> None:
+    source = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 2, generator=source) * 0.3 + torch.tensor([1.0, -1.0]) * (
+        torch.arange(400)[:, None] % 2 * 2 - 1
+    )
+    domain = Vectors(("a", "b"), tuple(x.mean(0).tolist()), tuple(x.std(0).tolist()))
+    model = RBM(domain, 4, scale=scale)
+    normal = torch.distributions.MultivariateNormal(x.mean(0), x.T.cov()).log_prob(x).mean()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    for _ in range(400):
+        optimizer.zero_grad()
+        model.loss(Batch(x)).backward()
+        optimizer.step()
+    found = float(model.log_prob(x).detach().mean())
+    assert (found > float(normal) + 0.2) is (scale == "learned")
+    codes = model.encode(x).detach()
+    assert codes.shape == (400, 4)
+    assert float((model.decode(codes) - x).detach().square().mean()) < 0.7
+
+
+def test_the_filters_are_a_row_a_hidden_unit() -> None:
+    model = machine(4, 3)
+    assert torch.equal(model.filters()[2], model.layer.weights[:, 2])

@@ -1,51 +1,48 @@
 r"""Restricted Boltzmann machine, learned by contrastive divergence.
 
-    p(v, h) = exp(b v + c h + v W h) / Z,        p(v) = exp(-F(v)) / Z
-    F(v) = -b v - sum_j softplus(c + v W)_j
+    p(v) = exp(-F(v)) / Z,        F(v) = -g(v, b) - sum_j softplus(c + r(v) W)_j
 
-The gradient of -log p is the gradient of F at the data less its mean under the model. CD-k puts the end
-of a Gibbs chain of k steps, started at the data, in place of the model; persistent CD keeps the chains.
+with binary visible units for bits and Gaussian ones for real columns and pictures; see
+`leadline.nets.boltzmann` for the formulas of both. Real columns are standardised. Levels of a picture get
+uniform noise, so that log p(x) >= E log p(u), and u in [0, 1) is stretched to unit variance.
 
 Symbols:
     n samples, D visible units v (n, D), H hidden units h (n, H), W (D, H) weights, b (D,) visible and
-    c (H,) hidden biases, F free energy, Z partition function.
+    c (H,) hidden biases, F free energy, Z partition function, u (n, D) real coordinates, S draws of noise.
 
 Source:
     Hinton (2002), Training Products of Experts by Minimizing Contrastive Divergence.
-    Persistent chains: Tieleman (2008), Training RBMs using Approximations to the Likelihood Gradient.
-    Annealed log Z: Salakhutdinov and Murray (2008), On the Quantitative Analysis of Deep Belief Networks.
+    Gaussian units: Hinton (2010), A Practical Guide to Training Restricted Boltzmann Machines, section 13.2.
+    Uniform noise: Theis, van den Oord and Bethge (2016), A note on the evaluation of generative models.
 
 Departs from the source:
-    The last hidden layer of a chain is its probabilities, not a draw: the same gradient with less noise.
-    The base of the annealed path has the visible means of short Gibbs chains, not of the training data.
+    See `leadline.nets.boltzmann` and `leadline.models.boltzmann.partition`.
 """
 
-import hashlib
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from leadline.core import Batch, Bits, Density, Described, Quantity
-from leadline.core.errors import checked_codes
-from leadline.core.randomness import bernoulli, generator_for, uniform
-from leadline.inference.annealed import annealed_importance
-from leadline.models.boltzmann.enumeration import log_partition_of, log_partition_with_gradient
+from leadline.core import Batch, Bits, Density, Described, Domain, Images, OptionError, Quantity, Vectors
+from leadline.core.errors import checked_codes, unknown_name
+from leadline.core.randomness import uniform, uniform_of_rows
+from leadline.models.boltzmann.partition import Method, Remembered, log_partition, partition_tensor
+from leadline.nets.boltzmann import BernoulliLayer, BoltzmannLayer, GaussianLayer
 
 __all__ = ["RBM"]
 
-MOST_ENUMERATED = 20
-Method = Literal["auto", "exact", "ais"]
+_SCALES = ("learned", "unit")
+_DRAWS = 16
+_UNIFORM_SCALE = 12**-0.5  # of the uniform distribution on [0, 1)
 
 
 class RBM(nn.Module):
-    """Restricted Boltzmann machine of binary units.
+    """Restricted Boltzmann machine of binary hidden units.
 
-    Its samples are bits of any shape. Numbers in [0, 1] are taken too, as probabilities of bits, so that
-    the codes of one machine can be what the next one learns from.
+    Bits are binary visible units; pictures and real columns are Gaussian ones. Numbers in [0, 1] are
+    taken too where bits are expected, as their probabilities.
 
     Verbs:
         sample, log_prob, encode, decode
@@ -57,10 +54,11 @@ class RBM(nn.Module):
         persistent: Whether chains go on from loss to loss instead of starting at the data.
         chains: Number of persistent chains, at least 1.
         burn_in: Gibbs steps before a sample is taken.
+        scale: Noise of each Gaussian visible unit, "learned" or "unit"; of no meaning for bits.
 
     Raises:
         ValueError: If a size is below 1.
-        DomainError: If the domain is not Bits.
+        DomainError: If the domain is not Bits, Images or Vectors.
 
     Example:
         >>> model = RBM(Bits((2, 3)), hidden=4)
@@ -70,33 +68,34 @@ class RBM(nn.Module):
     """
 
     recommended: ClassVar[dict[str, Any]] = {"optimizer": "momentum", "lr": 0.005, "batch_size": 20}
-    chain: Tensor
 
     def __init__(
         self,
-        domain: Bits,
+        domain: Domain,
         hidden: int = 128,
         steps: int = 1,
         *,
         persistent: bool = False,
         chains: int = 100,
         burn_in: int = 1000,
+        scale: str = "learned",
     ) -> None:
         super().__init__()
-        self.domain = domain.require(Bits)
+        self.domain = domain.require(Bits, Images, Vectors)
         for name, value in (("hidden", hidden), ("steps", steps), ("chains", chains), ("burn_in", burn_in)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if scale not in _SCALES:
+            raise unknown_name("scale", scale, _SCALES)
         self.steps = steps
-        self.persistent = persistent
         self.burn_in = burn_in
-        self.weights = nn.Parameter(0.01 * torch.randn(domain.dims, hidden))
-        self.visible_bias = nn.Parameter(torch.zeros(domain.dims))
-        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
-        # visible units at the end of each chain; none unless they persist
-        start = torch.rand(chains if persistent else 0, domain.dims).round()
-        self.register_buffer("chain", start)
-        self._partition: tuple[bytes, Quantity] | None = None
+        kept = chains if persistent else 0
+        self.layer: BoltzmannLayer
+        if isinstance(domain, Bits):
+            self.layer = BernoulliLayer(domain.dims, hidden, kept)
+        else:
+            self.layer = GaussianLayer(domain.dims, hidden, kept, learned=scale == "learned")
+        self._partition = Remembered()
 
     @classmethod
     def for_data(
@@ -108,31 +107,26 @@ class RBM(nn.Module):
         persistent: bool = False,
         chains: int = 100,
         burn_in: int = 1000,
+        scale: str = "learned",
     ) -> "RBM":
-        """Return a machine over the samples of `data`, which must be bits."""
-        domain = data.domain.require(Bits)
-        return cls(domain, hidden, steps, persistent=persistent, chains=chains, burn_in=burn_in)
+        """Return a machine over the samples of `data`: bits, pictures or real columns."""
+        return cls(
+            data.domain, hidden, steps, persistent=persistent, chains=chains, burn_in=burn_in, scale=scale
+        )
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return what training descends on or, in evaluation mode, a figure to choose by, in nats, shape ().
+        """Return what training descends on or, in evaluation mode, a figure to choose by, shape ().
 
         In training: mean F(data) - mean F(chain end), whose gradient is that of CD-k. Its value is no
         likelihood; it may rise while the model improves.
-        In evaluation: minus the log pseudo-likelihood, estimated from one bit a sample, which is drawn.
+        In evaluation: minus the log pseudo-likelihood of bits in nats, estimated from one bit a sample,
+        which is drawn; the score-matching objective of pictures and real columns.
         """
-        data = self._visible(batch.x)
-        if not self.training:
-            return self._pseudo_loss(data)
-        with torch.no_grad():
-            inputs = self._inputs(data)
-            end = self._chain_end(self._inputs(self.chain) if self.persistent else inputs, self.steps)
-            if self.persistent:
-                self.chain.copy_(end)
-        difference: Tensor = _Contrast.apply(*self._tensors(), data, end, inputs, self._inputs(end).detach())
-        return difference
+        v = self._visible(batch.x, noisy=True)
+        return self.layer.contrast(v, self.steps) if self.training else self.layer.misfit(v)
 
     def sample(self, n: int, generator: torch.Generator | None = None, *, steps: int | None = None) -> Tensor:
-        """Return `n` draws (n, *shape), each the end of its own Gibbs chain of `steps` from fair coins.
+        """Return `n` draws (n, *shape), each the end of its own Gibbs chain of `steps` from a blind start.
 
         Args:
             n: Number of chains.
@@ -140,36 +134,63 @@ class RBM(nn.Module):
             steps: Length of the chains, `burn_in` by default; a machine with far-apart modes needs more.
         """
         with torch.no_grad():
-            start = uniform((n, self.domain.dims), self.weights, generator).round()
+            v = self.layer.start(n, generator)
             length = self.burn_in if steps is None else steps
-            end = self._chain_end(self._inputs(start), length, generator) if length else start
-        return end.to(self.domain.dtype).view(n, *self.domain.shape)
+            return self._raw(self.layer.chain_end(self.layer.inputs(v), length, generator) if length else v)
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) = -F(x) - log Z of each row, in nats: (n, *shape) -> (n,).
+    def log_prob(self, x: Tensor, samples: int = _DRAWS, generator: torch.Generator | None = None) -> Tensor:
+        """Return log p(x) = -F(x) - log Z of each row, or its bound, in nats: (n, *shape) -> (n,).
 
-        `density` says whether log Z is exact. Where it is, the gradient includes it.
+        `density` says what it is. Where log Z is exact, the gradient includes it.
+
+        Args:
+            x: Raw samples.
+            samples: Number S of draws of noise a row for pictures, at least 1; the bound tightens as it
+                grows. Bits and real columns need none.
+            generator: Source of the noise; each row's own fixed noise if None.
         """
-        return -self.free_energy(x) - self._log_partition_tensor()
+        if samples < 1:
+            raise OptionError(f"samples must be at least 1, got {samples}")
+        log_z = partition_tensor(self.layer, self.log_partition())
+        if not isinstance(self.domain, Images):
+            return self._log_volume - self.free_energy(x) - log_z
+        shape = (samples, len(x), self.domain.dims)
+        like = self.layer.visible_bias
+        noise = (
+            uniform_of_rows(self.domain.checked(x), shape[2], samples)
+            if generator is None
+            else uniform(shape, like, generator)
+        ).to(like)
+        energies = [self.layer.free_energy(self._coordinates(x, each)) for each in noise]
+        return self._log_volume - log_z + (-torch.stack(energies)).logsumexp(0) - math.log(samples)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the probability of each hidden unit: (n, *shape) -> (n, H) in [0, 1]."""
-        return self._inputs(self._visible(x)).sigmoid()
+        return self.layer.hidden(self._visible(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the most probable bits given hidden units or their probabilities: (n, H) -> (n, *shape)."""
-        on = self._outputs(checked_codes(z, len(self.hidden_bias)).to(self.weights)) > 0
-        return on.to(self.domain.dtype).unflatten(-1, self.domain.shape)
+        """Return the likeliest sample given hidden units or their probabilities: (n, H) -> (n, *shape)."""
+        layer = self.layer
+        return self._raw(layer.mean(layer.centre(checked_codes(z, layer.weights.shape[1]).to(layer.weights))))
 
     @property
     def density(self) -> Density:
-        """Return whether `log_prob` is exact or an estimate, with the error that all rows share."""
+        """Return whether `log_prob` is exact, a bound or an estimate, with the error that all rows share."""
         found = self.log_partition()
-        return Density(found.kind, found.protocol, found.stderr or 0.0)
+        if not isinstance(self.domain, Images):
+            return Density(found.kind, found.protocol, found.stderr or 0.0)
+        noise = f"uniform noise, {_DRAWS} draws; {found.protocol}"
+        if found.kind == "exact":
+            return Density("lower bound", noise)
+        return Density("estimate", f"of a lower bound: {noise}", found.stderr or 0.0)
 
     def free_energy(self, x: Tensor) -> Tensor:
-        """Return F(x) of each row, in nats: (n, *shape) -> (n,)."""
-        return self._free_energy(self._visible(x))
+        """Return F(x) of each row, in nats; of the middle of the cell for pictures: (n, *shape) -> (n,)."""
+        return self.layer.free_energy(self._visible(x))
+
+    def filters(self) -> Tensor:
+        """Return what each hidden unit adds to the visible ones, W^T: (H, D)."""
+        return self.layer.weights.detach().T
 
     def log_partition(
         self, method: Method = "auto", *, chains: int = 100, temperatures: int = 1000, seed: int = 0
@@ -177,146 +198,50 @@ class RBM(nn.Module):
         """Return log Z in nats, with its standard error where it is estimated.
 
         Args:
-            method: "exact" sums over all states of the smaller layer; "ais" is annealed importance
-                sampling; "auto" is exact up to 20 units, and remembers what it found for these parameters.
+            method: "exact" sums over all states of the smaller layer (of the hidden one if visible units
+                are Gaussian); "ais" is annealed importance sampling; "auto" is exact up to 20 units, and
+                remembers what it found for these parameters.
             chains: Number of particles of "ais".
             temperatures: Number of temperatures of "ais".
             seed: Seed of "ais".
 
         Raises:
-            ValueError: If "exact" is asked of a machine whose smaller layer has more than 20 units.
+            ValueError: If "exact" is asked of a machine with more than 20 units to sum over.
         """
-        if method == "ais":
-            return self._annealed(chains, temperatures, seed)
-        if method == "auto":
-            return self._remembered(chains, temperatures, seed)
-        if min(self.weights.shape) > MOST_ENUMERATED:
-            raise ValueError(
-                f"exact log Z needs a layer of at most {MOST_ENUMERATED} units, "
-                f"got {self.weights.shape[0]} visible and {self.weights.shape[1]} hidden"
-            )
-        value = log_partition_of(*self._tensors())
-        return Quantity(float(value), "nats", "exact", protocol="sum over the smaller layer")
 
-    def _pseudo_loss(self, v: Tensor) -> Tensor:
-        """Return the mean of -D log p(v_i | all other bits) with i drawn for each row, shape ()."""
-        places = torch.randint(v.shape[1], (v.shape[0], 1), device="cpu").to(v.device)
-        flipped = v.scatter(1, places, 1 - v.gather(1, places))
-        return v.shape[1] * F.softplus(self._free_energy(v) - self._free_energy(flipped)).mean()
+        def find() -> Quantity:
+            return log_partition(self.layer, method, chains=chains, temperatures=temperatures, seed=seed)
 
-    def _free_energy(self, v: Tensor) -> Tensor:
-        """Return F(v) of rows of visible units: (n, D) -> (n,)."""
-        return -(v @ self.visible_bias) - F.softplus(self._inputs(v)).sum(1)
+        if method != "auto":
+            return find()
+        return self._partition(self.layer.parameters(), find, chains, temperatures, seed)
 
-    def _remembered(self, chains: int, temperatures: int, seed: int) -> Quantity:
-        """Return log Z by the method that fits, found once for each setting of the parameters."""
-        key = repr((chains, temperatures, seed)).encode() + _digest(self._tensors())
-        if self._partition is None or self._partition[0] != key:
-            method: Method = "exact" if min(self.weights.shape) <= MOST_ENUMERATED else "ais"
-            self._partition = (
-                key,
-                self.log_partition(method, chains=chains, temperatures=temperatures, seed=seed),
-            )
-        return self._partition[1]
+    def _visible(self, x: Tensor, *, noisy: bool = False) -> Tensor:
+        """Return samples as rows of visible units: (n, *shape) -> (n, D)."""
+        like = self.layer.visible_bias
+        if isinstance(self.domain, Bits):
+            return self.domain.checked(x).flatten(1).to(like)
+        return self._coordinates(x, uniform(tuple(x.shape), like) if noisy and self._levels else None)
 
-    def _annealed(self, chains: int, temperatures: int, seed: int) -> Quantity:
-        """Return the estimate of log Z along p_t(v) ~ exp((1 - t) base v + t b v + softplus(t (c + v W)))."""
-        generator = generator_for(seed, "annealed log Z", device=self.weights.device)
-        memory: list[Tensor] = []
+    def _coordinates(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        """Return real coordinates of unit variance: (n, *shape) -> (n, D)."""
+        within = None if noise is None else noise.view(-1, *self.domain.shape)
+        u = self.domain.continuous(x, within, self.layer.visible_bias).flatten(1)
+        return (u - 0.5) / _UNIFORM_SCALE if self._levels else u
 
-        def inputs(v: Tensor) -> Tensor:
-            if not memory or memory[0] is not v:
-                memory[:] = [v, self._inputs(v)]
-            return memory[1]
+    def _raw(self, v: Tensor) -> Tensor:
+        """Return raw samples of visible units: (n, D) -> (n, *shape)."""
+        shaped = v.view(-1, *self.domain.shape)
+        return self.domain.quantize(shaped * _UNIFORM_SCALE + 0.5 if self._levels else shaped)
 
-        def log_density(v: Tensor, t: float) -> Tensor:
-            return v @ torch.lerp(base, self.visible_bias, t) + F.softplus(t * inputs(v)).sum(1)
+    @property
+    def _levels(self) -> bool:
+        return isinstance(self.domain, Images)
 
-        def transition(v: Tensor, t: float, source: torch.Generator | None) -> Tensor:
-            h = bernoulli((t * inputs(v)).sigmoid(), source)
-            return bernoulli(torch.lerp(base, self._outputs(h), t).sigmoid(), source)
-
-        with torch.no_grad():
-            base = self._base(chains, generator)
-            start = bernoulli(base.sigmoid().expand(chains, -1), generator)
-            result = annealed_importance(
-                log_density, transition, start, torch.linspace(0, 1, temperatures), generator
-            )
-            at_zero = float(F.softplus(base).double().sum()) + self.weights.shape[1] * math.log(2)
-        value, spread = at_zero + result.log_ratio, 1.96 * result.stderr
-        protocol = (
-            f"annealed importance sampling, {chains} chains, {temperatures} temperatures, "
-            f"effective sample size {result.effective_sample_size:.0f}"
-        )
-        return Quantity(
-            value, "nats", "estimate", result.stderr, (value - spread, value + spread), chains, protocol
-        )
-
-    def _base(self, chains: int, generator: torch.Generator) -> Tensor:
-        """Return logits of independent visible units with the means of Gibbs chains of 100 steps: (D,)."""
-        start = uniform((chains, self.domain.dims), self.weights, generator).round()
-        end = self._chain_end(self._inputs(start), 100, generator)
-        return torch.logit((end.sum(0) + 1) / (chains + 2))
-
-    def _log_partition_tensor(self) -> Tensor:
-        """Return log Z as a tensor, with its gradient where it is exact."""
-        found = self.log_partition()
-        return log_partition_with_gradient(*self._tensors(), found.value, found.kind)
-
-    def _chain_end(self, inputs: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return visible units after `steps` >= 1 Gibbs steps that begin at inputs (n, H)."""
-        for _ in range(steps - 1):
-            v = self._draw_visible(inputs, generator)
-            inputs = self._inputs(v)
-        return self._draw_visible(inputs, generator)
-
-    def _draw_visible(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return visible units drawn given hidden ones that are drawn: inputs (n, H) -> (n, D)."""
-        h = bernoulli(inputs.sigmoid(), generator)
-        return bernoulli(self._outputs(h).sigmoid(), generator)
-
-    def _visible(self, x: Tensor) -> Tensor:
-        """Return samples as rows of the parameters' type: (n, *shape) -> (n, D)."""
-        return self.domain.checked(x).flatten(1).to(self.weights)
-
-    def _inputs(self, v: Tensor) -> Tensor:
-        """Return c + v W: (n, D) -> (n, H)."""
-        return torch.addmm(self.hidden_bias, v, self.weights)
-
-    def _outputs(self, h: Tensor) -> Tensor:
-        """Return b + h W^T: (n, H) -> (n, D)."""
-        return torch.addmm(self.visible_bias, h, self.weights.T)
-
-    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return W, b and c."""
-        return self.weights, self.visible_bias, self.hidden_bias
-
-
-class _Contrast(torch.autograd.Function):
-    """Mean F(data) - mean F(end); backward writes the gradient of CD-k in one product of matrices."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, weights: Tensor, b: Tensor, c: Tensor, data: Tensor, end: Tensor, up: Tensor, down: Tensor
-    ) -> Tensor:
-        shift = end.mean(0) - data.mean(0)
-        ctx.save_for_backward(data, end, up, down, shift)
-        return shift @ b + F.softplus(down).sum() / len(end) - F.softplus(up).sum() / len(data)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        data, end, up, down, shift = ctx.saved_tensors
-        v, h = torch.cat([data, end]), torch.cat([up, down]).sigmoid_()
-        h[: len(data)].mul_(grad / -len(data))
-        h[len(data) :].mul_(grad / len(end))
-        return v.T @ h, shift * grad, h.sum(0), None, None, None, None
-
-
-def _digest(tensors: tuple[Tensor, ...]) -> bytes:
-    """Return a hash of what the tensors hold."""
-    found = hashlib.blake2b(digest_size=16)
-    for tensor in tensors:
-        found.update(repr((tensor.dtype, tensor.shape)).encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.digest()
+    @property
+    def _log_volume(self) -> float:
+        """Return what the log-density of visible units lacks to that of raw samples, in nats."""
+        if isinstance(self.domain, Bits):
+            return 0.0
+        stretch = math.log(_UNIFORM_SCALE) * self.domain.dims if self._levels else 0.0
+        return self.domain.log_volume - stretch
