@@ -26,9 +26,16 @@ def fit(  # noqa: PLR0913
     batch_size: Annotated[int | None, typer.Option(help="Samples of a batch.")] = None,
     optimizer: Annotated[
         str | None,
-        typer.Option(help="sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw or lbfgs."),
+        typer.Option(help="sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs, gd or sam."),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    lr_groups: Annotated[
+        list[str] | None,
+        typer.Option("--lr-group", metavar="LAYER=RATE", help="Learning rate of a layer, by its name."),
+    ] = None,
+    freeze: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER", help="A layer that does not learn, by its name.")
+    ] = None,
     optimizer_options: Annotated[
         list[str] | None,
         typer.Option("--optimizer-option", metavar="NAME=VALUE", help="A further option of the optimiser."),
@@ -45,8 +52,10 @@ def fit(  # noqa: PLR0913
     validate_every: Annotated[int | None, typer.Option(help="Epochs between validations.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the order and of all draws.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="Pictures channels-last.")] = False,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16, fp16 or auto.")] = None,
+    channels_last: Annotated[
+        bool | None, typer.Option("--channels-last/--no-channels-last", help="Pictures channels-last.")
+    ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the loss.")] = False,
     augment: Annotated[str | None, typer.Option(help="flip, crop or flip+crop.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
@@ -65,11 +74,12 @@ def fit(  # noqa: PLR0913
 
     settings: dict[str, Any] = {
         "epochs": epochs, "steps": steps, "budget": seconds(budget), "batch_size": batch_size,
-        "optimizer": optimizer, "lr": lr, "optimizer_options": _optimizer_options(optimizer_options),
+        "optimizer": optimizer, "lr": lr, "lr_groups": _rates(lr_groups), "freeze": freeze,
+        "optimizer_options": _optimizer_options(optimizer_options),
         "schedule": schedule, "warmup": warmup, "weight_decay": weight_decay, "clip": clip,
         "accumulate": accumulate, "label_smoothing": label_smoothing, "patience": patience,
         "select": select, "tolerance": tolerance, "validate_every": validate_every, "seed": seed,
-        "device": device, "precision": precision, "channels_last": channels_last or None,
+        "device": device, "precision": precision, "channels_last": channels_last,
         "compile": compiled or None, "augment": augment, "threads": threads, "sharding": sharding,
         "checkpoint_every": checkpoint_every,
     }  # fmt: skip
@@ -98,6 +108,18 @@ def _optimizer_options(pairs: list[str] | None) -> dict[str, Any] | None:
             raise OptionError(f"--optimizer-option {pair}: give NAME=VALUE, e.g. --optimizer-option eps=1e-6")
     split = [pair.partition("=") for pair in pairs]
     return {name.strip(): parsed(text, Any, f"--optimizer-option {name}") for name, _, text in split}
+
+
+def _rates(pairs: list[str] | None) -> dict[str, float] | None:
+    """Return learning rates by layer."""
+    from leadline.cli.values import parsed
+    from leadline.core import OptionError
+
+    for pair in pairs or ():
+        if "=" not in pair:
+            raise OptionError(f"--lr-group {pair}: give LAYER=RATE, e.g. --lr-group head=1e-3")
+    split = [pair.rpartition("=") for pair in pairs or ()]
+    return {name.strip(): parsed(text, float, f"--lr-group {name}") for name, _, text in split} or None
 
 
 def _fitted(  # noqa: PLR0913

@@ -13,6 +13,7 @@ from leadline.training.settings import Settings
 __all__ = ["card_of", "command_of"]
 
 _MOST_NAMES = 12
+_SINGULAR = {"optimizer_options": "optimizer_option", "lr_groups": "lr_group"}  # given once an entry
 
 
 def command_of(run: Run) -> str:
@@ -25,11 +26,11 @@ def command_of(run: Run) -> str:
         word for name, value in run.data_options.items() for word in ("--data", f"{name}={_text(value)}")
     ]
     for name, value in _told(run).items():
-        flag = f"--{name.replace('_', '-')}"
-        if name == "optimizer_options":
-            words += [
-                w for key, inner in value.items() for w in ("--optimizer-option", f"{key}={_text(inner)}")
-            ]
+        flag = f"--{_SINGULAR.get(name, name).replace('_', '-')}"
+        if isinstance(value, dict):
+            words += [word for key, inner in value.items() for word in (flag, f"{key}={_text(inner)}")]
+        elif isinstance(value, (list, tuple)):
+            words += [word for item in value for word in (flag, str(item))]
         else:
             words += (
                 [flag] if value is True else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
@@ -43,7 +44,7 @@ def _told(run: Run) -> dict[str, Any]:
     return {
         name: value
         for name, value in run.settings.items()
-        if value not in (None, False) and value != usual.get(name) and name != "checkpoint_every"
+        if value not in (None, False, [], ()) and value != usual.get(name) and name != "checkpoint_every"
     }
 
 
@@ -85,6 +86,7 @@ def card_of(run: Run, data: Dataset | None) -> Card:
         "Training": _pairs(_told(run)) or "all settings as by default",
         "Took": f"{_steps(run)} in {run.seconds:.1f} s; {run.status}",
         "Message": run.message,
+        "Notes": "; ".join(run.notes),
         "Seed": str(run.settings.get("seed", 0)),
         "Versions": _pairs(run.versions),
     }

@@ -1,8 +1,9 @@
 """`fit`: any model on any data set, by descending, sweeping or stacking."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +29,16 @@ from leadline.training.augment import augmenter
 from leadline.training.checkpoint import LAST, load_weights, restore_randomness, unpack, weights_of
 from leadline.training.descend import descend
 from leadline.training.files import free_directory, read_json, write_tensors
+from leadline.training.groups import check_prefixes, frozen, still_layers
 from leadline.training.machine import (
     Crew,
     choose_device,
     cpu_threads,
     crew,
+    fast_memory,
+    fast_precision,
 )
+from leadline.training.optimizers import takes_all
 from leadline.training.phases import learnable, phases_of, threads_for
 from leadline.training.progress import make_progress
 from leadline.training.record import Record, versions
@@ -45,6 +50,10 @@ from leadline.training.sweep import sweep
 __all__ = ["fit"]
 
 _EPOCHS, _STEPS, _SWEEPS = 20, 2000, 200
+_USUAL = {
+    "batch_size": 128, "optimizer": "adam", "schedule": "constant",
+    "precision": "fp32", "channels_last": False,
+}  # fmt: skip
 _LENGTHS = {"epochs", "steps", "budget"}
 _OF_OPTIMIZER = ("optimizer", "lr", "optimizer_options")
 
@@ -59,7 +68,9 @@ def fit(  # noqa: PLR0913
     batch_size: int | None = None,
     optimizer: str | None = None,
     lr: float | None = None,
+    lr_groups: Mapping[str, float] | None = None,
     optimizer_options: Mapping[str, Any] | None = None,
+    freeze: str | Sequence[str] = (),
     schedule: str | None = None,
     warmup: int = 0,
     weight_decay: float = 0.0,
@@ -72,8 +83,8 @@ def fit(  # noqa: PLR0913
     validate_every: int = 1,
     seed: int = 0,
     device: str = "auto",
-    precision: str = "fp32",
-    channels_last: bool = False,
+    precision: str | None = None,
+    channels_last: bool | Literal["auto"] | None = None,
     compile: bool = False,  # noqa: A002
     augment: str | None = None,
     threads: int | None = None,
@@ -101,9 +112,13 @@ def fit(  # noqa: PLR0913
         budget: Most seconds of training, shared evenly by the phases; a run with a budget depends on
             the machine's speed.
         batch_size: Samples of a batch (128), over all processes together.
-        optimizer: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw or lbfgs ("adam").
+        optimizer: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs, gd or sam ("adam"). `gd`
+            descends on the whole training split, read in parts of `batch_size`; `sam` climbs by `rho` before
+            each step of its `base`.
         lr: Learning rate; a usual one for the optimiser by default.
-        optimizer_options: Further options of the torch optimiser.
+        lr_groups: Learning rates of layers, by the prefix of their parameters' names; the longest decides.
+        optimizer_options: Further options of the torch optimiser; for sam also rho, base and adaptive.
+        freeze: Prefixes of layers that do not learn; their batch normalisation stays in evaluation mode.
         schedule: constant, linear, cosine or step, over the whole phase ("constant").
         warmup: Steps over which the learning rate rises from zero.
         weight_decay: Weight decay of the optimiser.
@@ -116,8 +131,8 @@ def fit(  # noqa: PLR0913
         validate_every: Epochs between validations.
         seed: Seed of the order of samples and of all draws while training.
         device: auto, cpu, cuda or mps.
-        precision: fp32, bf16 or fp16; weights stay in fp32.
-        channels_last: Keep pictures and convolutions in channels-last order.
+        precision: fp32, bf16, fp16, or auto: bf16 where the machine has it ("fp32"); weights stay in fp32.
+        channels_last: Keep pictures and convolutions in channels-last order; "auto" where that is faster.
         compile: Compile the loss with torch.compile.
         augment: Random changes of training pictures: "flip", "crop" or "flip+crop".
         threads: CPU threads; few where steps are small by default.
@@ -143,14 +158,16 @@ def fit(  # noqa: PLR0913
         "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
         "optimizer_options": dict(optimizer_options) if optimizer_options is not None else None,
         "schedule": schedule, "clip": clip, "steps": steps, "budget": budget,
+        "precision": precision, "channels_last": channels_last,
     }  # fmt: skip
     settings = Settings(
         **_resolved(model, wanted, len(data.train)),
         warmup=warmup, weight_decay=weight_decay, accumulate=accumulate,
         label_smoothing=label_smoothing, patience=patience, select=select, tolerance=tolerance,
-        validate_every=validate_every, seed=seed, device=device, precision=precision,
-        channels_last=channels_last, compile=compile, augment=augment, threads=threads,
-        sharding=sharding, checkpoint_every=checkpoint_every,
+        validate_every=validate_every, seed=seed, device=device, compile=compile, augment=augment,
+        threads=threads, sharding=sharding, checkpoint_every=checkpoint_every,
+        lr_groups=None if lr_groups is None else dict(lr_groups),
+        freeze=(freeze,) if isinstance(freeze, str) else tuple(freeze),
     )  # fmt: skip
     _suits(model, data, settings)
     place = choose_device(settings.device)
@@ -163,7 +180,10 @@ def fit(  # noqa: PLR0913
         after_step=after_step, probe=probe, probe_every=probe_every,
     )  # fmt: skip
     devices = [place] if place.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), cpu_threads(settings.threads):
+    held = frozen(model, settings.freeze)
+    with torch.random.fork_rng(devices=devices), cpu_threads(settings.threads), held as count:
+        if count:
+            session.say(f"frozen: {count:,} of {sum(p.numel() for p in model.parameters()):,} parameters")
         return _train(session, data, resume=resume)
 
 
@@ -173,12 +193,14 @@ def _train(session: Session, data: Dataset, *, resume: bool) -> Run:
     seed, rank = session.settings.seed, session.crew.rank
     torch.manual_seed(seed if rank == 0 else derive_seed(seed, rank))
     model.to(session.device)
-    if session.settings.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    session.still = still_layers(model, session.settings.freeze)
     there = resume and session.folder is not None and (session.folder / LAST).is_file()
     resumed = session.crew.told("yes" if there else "no") == "yes"  # before anyone writes
     if resumed:
         _restore(session)
+    _choose(session, resumed=resumed)
+    if session.settings.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         session.record.start(session.position.total if resumed else None)
         session.record.save("running")
@@ -227,6 +249,22 @@ def _learn(session: Session, data: Dataset, *, resumed: bool) -> None:
     session.record.save("done")
 
 
+def _choose(session: Session, *, resumed: bool) -> None:
+    """Put the leading process's choice for its machine where a setting is "auto", and tell it."""
+    settings, told = session.settings, session.crew.told
+    precision, order = settings.precision, settings.channels_last
+    fast = told(fast_precision(session.device))
+    if precision == "auto":
+        precision = fast
+        session.say(f"precision: {precision}, chosen for this machine")
+    elif resumed and precision == "bf16" and fast != "bf16":
+        session.say("precision: bf16 as at the start of this run, which is slow on this machine")
+    if order == "auto":
+        order = told(str(fast_memory(session.device, precision, session.model))) == "True"
+    session.settings = replace(settings, precision=precision, channels_last=order)
+    session.record.run.settings = session.settings.to_json()
+
+
 def _restore(session: Session) -> None:
     """Put the state of an earlier start of this run back.
 
@@ -239,7 +277,6 @@ def _restore(session: Session) -> None:
     saved = read_json(session.folder / "run.json")
     failed = saved.get("status") == "failed"
     session.settings = session.settings.resumed_from(saved.get("settings", {}), after_failure=failed)
-    session.record.run.settings = session.settings.to_json()
     if saved.get("data", {}).get("fingerprint") != session.record.run.fingerprint:
         raise RunError(f"cannot resume {session.folder}: it learned from other data")
     sections, position, note = unpack(session.folder / LAST)
@@ -279,11 +316,9 @@ def _resolved(model: nn.Module, wanted: dict[str, Any], rows: int) -> dict[str, 
         recommended = {key: value for key, value in recommended.items() if key not in _LENGTHS}
     if given.get("optimizer", recommended.get("optimizer")) != recommended.get("optimizer"):
         recommended = {key: value for key, value in recommended.items() if key not in _OF_OPTIMIZER}
-    chosen: dict[str, Any] = (
-        {"batch_size": 128, "optimizer": "adam", "schedule": "constant"} | recommended | given
-    )
+    chosen: dict[str, Any] = _USUAL | recommended | given
     if not _LENGTHS & set(chosen):
-        sweeps = way_of(model) == "sweep"
+        sweeps = way_of(model) == "sweep" or takes_all(chosen["optimizer"], chosen.get("optimizer_options"))
         per_epoch = max(1, -(-rows // max(chosen["batch_size"], 1)))
         chosen["epochs"] = _SWEEPS if sweeps else max(_EPOCHS, -(-_STEPS // per_epoch))
     return {key: chosen.get(key) for key in wanted}
@@ -307,6 +342,10 @@ def _suits(model: nn.Module, data: Dataset, settings: Settings) -> None:
         raise OptionError("label_smoothing applies to classifiers; this model does not predict classes")
     if settings.augment:
         augmenter(settings.augment, data.domain)
+    for name, prefixes in (("freeze", settings.freeze), ("lr_groups", tuple(settings.lr_groups or ()))):
+        check_prefixes(model, prefixes, name)
+        if prefixes and way_of(model) == "sweep":
+            raise OptionError(f"{name} applies to models that learn by gradient steps; this one sweeps")
 
 
 def _folder(

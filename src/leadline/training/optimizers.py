@@ -1,7 +1,11 @@
-"""Optimisers and learning-rate schedules by name; the optimisers are torch's own."""
+"""Optimisers and learning-rate schedules by name; the optimisers are torch's own.
+
+`gd` is plain gradient descent on the whole training split, and `sam` takes the step of another optimiser with
+a gradient that `leadline.training.sharpness` describes.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,8 +15,19 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from leadline.core import OptionError
+from leadline.core.errors import unknown_name
+from leadline.training.sharpness import Sharpness
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "make_optimizer", "needs_closure", "scheduled", "stepper"]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "make_optimizer",
+    "needs_closure",
+    "scheduled",
+    "sharp_part",
+    "stepper",
+    "takes_all",
+]
 
 # Name: class, learning rate where none is given, fixed options.
 OPTIMIZERS: dict[str, tuple[type[Optimizer], float, dict[str, Any]]] = {
@@ -24,7 +39,10 @@ OPTIMIZERS: dict[str, tuple[type[Optimizer], float, dict[str, Any]]] = {
     "adam": (torch.optim.Adam, 1e-3, {}),
     "adamw": (torch.optim.AdamW, 1e-3, {}),
     "lbfgs": (torch.optim.LBFGS, 1.0, {}),
+    "gd": (torch.optim.SGD, 0.1, {}),
+    "sam": (torch.optim.SGD, 0.05, {"momentum": 0.9}),  # the base optimiser, unless base= names another
 }
+_NO_BASES = ("sam", "lbfgs")
 _FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad)
 
 # Name: factor of the learning rate at a fraction of the training in [0, 1].
@@ -36,15 +54,43 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
+def sharp_part(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any], Sharpness | None]:
+    """Return the optimiser that takes the step, its own options, and for `sam` how it climbs before.
+
+    Raises:
+        OptionError: If the base of `sam` is unknown, or rho or adaptive are out of range.
+    """
+    rest = dict(options)
+    if name != "sam":
+        return name, rest, None
+    base = rest.pop("base", "momentum")
+    if base not in OPTIMIZERS or base in _NO_BASES:
+        raise unknown_name("base of sam", str(base), [key for key in OPTIMIZERS if key not in _NO_BASES])
+    own = {key: rest.pop(key) for key in ("rho", "adaptive") if key in rest}
+    return base, rest, Sharpness(**own)
+
+
+def takes_all(name: str, options: Mapping[str, Any] | None) -> bool:
+    """Return whether a step of the optimiser takes the whole training split: `gd`, or `sam` upon it."""
+    return name == "gd" or (name == "sam" and (options or {}).get("base") == "gd")
+
+
 def make_optimizer(
     name: str,
-    parameters: Sequence[nn.Parameter],
+    groups: Sequence[tuple[Sequence[nn.Parameter], float | None]],
     *,
     lr: float | None,
     weight_decay: float,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> Optimizer:
-    """Return the optimiser `name` over `parameters`, fused into one kernel where torch can.
+    """Return the optimiser `name` over groups of parameters, fused into one kernel where torch can.
+
+    Args:
+        name: Key of `OPTIMIZERS`, which is that of the base for `sam`.
+        groups: Parameters with their learning rate, None for the common one.
+        lr: The common learning rate; a usual one if None.
+        weight_decay: Weight decay.
+        options: Further options of the torch optimiser.
 
     Raises:
         OptionError: If it does not take an option.
@@ -55,11 +101,13 @@ def make_optimizer(
         if kind is torch.optim.LBFGS:
             raise OptionError("lbfgs takes no weight_decay")
         chosen["weight_decay"] = weight_decay
+    parameters = [parameter for members, _ in groups for parameter in members]
     plain = all(p.is_floating_point() and type(p.data) is torch.Tensor for p in parameters)
     if issubclass(kind, _FUSED) and plain and all(p.device.type in ("cpu", "cuda") for p in parameters):
         chosen.setdefault("fused", True)
+    told = [{"params": list(members)} | ({} if rate is None else {"lr": rate}) for members, rate in groups]
     try:
-        return kind(list(parameters), **chosen)
+        return kind(told, **chosen)
     except (TypeError, ValueError) as error:
         raise OptionError(f"optimizer {name}: {error}") from error
 
@@ -82,7 +130,7 @@ def stepper(optimizer: Optimizer) -> Callable[[], object]:
 
 
 def needs_closure(optimizer: Optimizer) -> bool:
-    """Return whether a step evaluates the loss itself, more than once (L-BFGS, sharpness-aware steps)."""
+    """Return whether a step evaluates the loss itself, more than once (L-BFGS, your own)."""
     return isinstance(optimizer, torch.optim.LBFGS) or bool(getattr(optimizer, "needs_closure", False))
 
 

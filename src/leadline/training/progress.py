@@ -16,6 +16,10 @@ class Progress(Protocol):
         """Show the phase `name`, the fraction done, and the latest figures."""
         ...
 
+    def note(self, text: str) -> None:
+        """Show a remark that stays."""
+        ...
+
     def close(self, message: str) -> None:
         """Show the last word."""
         ...
@@ -23,6 +27,9 @@ class Progress(Protocol):
 
 class _Silent:
     def update(self, name: str, done: float, figures: dict[str, float]) -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
         """Show nothing."""
 
     def close(self, message: str) -> None:
@@ -47,6 +54,9 @@ class _Lines:
         self._next = now + _LINE_EVERY
         left = f"  {(now - self._began) * (1 - done) / done:.0f} s left" if done > 0.01 else ""
         sys.stderr.write(f"{name}: {done:4.0%}  {_text(figures)}{left}\n")
+
+    def note(self, text: str) -> None:
+        sys.stderr.write(text + "\n")
 
     def close(self, message: str) -> None:
         sys.stderr.write(message + "\n")
@@ -74,6 +84,9 @@ class _Bar:
 
     def update(self, name: str, done: float, figures: dict[str, float]) -> None:
         self._bar.update(self._task, description=name, completed=done, figures=_text(figures))
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False)
 
     def close(self, message: str) -> None:
         self._bar.stop()

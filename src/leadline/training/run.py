@@ -51,6 +51,9 @@ class Run:
         fingerprint: Fingerprint of the data.
         versions: Versions of what made the run.
         metrics: One record a validation: step, epoch, loss, valid, seconds and more.
+        message: Why it ended early, or an empty string.
+        in_catalog: Whether the model can be built from its name and options.
+        notes: What `fit` decided or found, a line each.
     """
 
     path: Path | None
@@ -72,6 +75,7 @@ class Run:
     message: str = ""
     in_catalog: bool = True
     origin: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `run.json` holds: all but weights and metrics."""
@@ -97,6 +101,7 @@ class Run:
             "steps": self.steps,
             "seconds": self.seconds,
             "versions": self.versions,
+            "notes": self.notes,
         }
 
     def load_data(self) -> Dataset:
@@ -181,6 +186,7 @@ def _from_json(folder: Path, values: dict[str, Any], model: nn.Module | None) ->
         data_options=dict(data["options"]),
         fingerprint=str(data["fingerprint"]),
         versions=dict(values["versions"]),
+        notes=[str(note) for note in values.get("notes", [])],
     )
 
 

@@ -70,11 +70,24 @@ class Session:
     stop_asked: bool = False
     phases: int = 1
     restore: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+    still: list[nn.Module] = field(default_factory=list)
     optimizers: dict[str, Optimizer] = field(default_factory=dict)
     scaler: Any = None
     clock: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
     _shown: float = 0.0
+
+    def practise(self, learner: nn.Module) -> None:
+        """Put a learner in training mode, but for the frozen layers that keep running statistics."""
+        learner.train()
+        for layer in self.still:
+            layer.eval()
+
+    def say(self, text: str) -> None:
+        """Tell the user something that `fit` decided or found, and keep it with the run."""
+        if text not in self.record.run.notes:
+            self.record.run.notes.append(text)
+        self.progress.note(text)
 
     def tick(self) -> None:
         """Bring the time spent up to now."""

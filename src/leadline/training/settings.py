@@ -8,14 +8,15 @@ from typing import Any
 from leadline.core import OptionError
 from leadline.core.errors import unknown_name
 from leadline.training.augment import AUGMENTATIONS
-from leadline.training.optimizers import OPTIMIZERS, SCHEDULES
+from leadline.training.optimizers import OPTIMIZERS, SCHEDULES, takes_all
 
 __all__ = ["Settings"]
 
 # A run may be resumed with other values of these: they do not change the steps already taken.
+_CHOSEN = (("precision", "auto"), ("channels_last", "auto"))  # these go on as chosen at the start
 FREE_ON_RESUME = ("epochs", "steps", "budget", "checkpoint_every", "device", "patience")
-MENDING = ("lr", "clip", "warmup", "schedule", "precision")
-PRECISIONS = ("fp32", "bf16", "fp16")
+MENDING = ("lr", "lr_groups", "clip", "warmup", "schedule", "precision")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -29,7 +30,9 @@ class Settings:
     batch_size: int = 128
     optimizer: str = "adam"
     lr: float | None = None
+    lr_groups: dict[str, float] | None = None
     optimizer_options: dict[str, Any] | None = None
+    freeze: tuple[str, ...] = ()
     schedule: str = "constant"
     warmup: int = 0
     weight_decay: float = 0.0
@@ -43,7 +46,7 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     precision: str = "fp32"
-    channels_last: bool = False
+    channels_last: bool | str = False
     compile: bool = False
     augment: str | None = None
     threads: int | None = None
@@ -62,6 +65,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and fits(value)):
                 raise OptionError(f"{name} must be {rule}, got {value!r}")
+        for prefix, rate in (self.lr_groups or {}).items():
+            if not (_is_number(rate) and rate > 0):
+                raise OptionError(f'lr_groups: the rate of "{prefix}" must be above 0, got {rate!r}')
+        if self.accumulate > 1 and takes_all(self.optimizer, self.optimizer_options):
+            raise OptionError("gd takes all samples in parts of batch_size already: leave accumulate away")
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain values."""
@@ -78,10 +86,10 @@ class Settings:
         kept: dict[str, Any] = {}
         free = FREE_ON_RESUME + (MENDING if after_failure else ())
         for item in fields(self):
-            mine, old = getattr(self, item.name), saved.get(item.name, getattr(self, item.name))
+            mine, old = getattr(self, item.name), saved.get(item.name, item.default)
             if item.name in free or _plain(mine) == _plain(old):
                 kept[item.name] = mine
-            elif item.name == "threads" and mine is None:
+            elif (item.name, mine) in (("threads", None), *_CHOSEN):
                 kept[item.name] = old
             else:
                 raise OptionError(
@@ -114,12 +122,13 @@ def _real(
     return (lambda value: (value > low if open_end else value >= low) and value < high), text
 
 
-_CHOICES: dict[str, tuple[str | None, ...]] = {
+_CHOICES: dict[str, tuple[str | bool | None, ...]] = {
     "optimizer": tuple(OPTIMIZERS),
     "schedule": tuple(SCHEDULES),
     "select": ("best", "last"),
     "device": DEVICES,
     "precision": PRECISIONS,
+    "channels_last": (True, False, "auto"),
     "sharding": (None, "full"),
 }
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
