@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from leadline.core import Described, OptionError, Recipe
+from leadline.core import Described, DomainError, OptionError, Recipe
 from leadline.core.errors import unknown_name
 
 __all__ = ["CATALOG", "Entry", "build", "model_class", "options_of"]
@@ -152,6 +152,19 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
     return {key: value for key, value in parameters.items() if key not in settled}
 
 
+def _check_gaps(name: str, data: Described) -> None:
+    """Check that a model takes missing values, if there may be any.
+
+    Raises:
+        DomainError: If it does not.
+    """
+    if getattr(data.domain, "missing", False) and not getattr(model_class(name), "takes_missing", False):
+        raise DomainError(
+            f"{name} needs whole rows, but the data are {data.domain}: load them with missing='refuse' "
+            "and skip_bad (--skip-bad) to leave such rows out, or use bayesian_network"
+        )
+
+
 def build(name: str, data: Described, **options: Any) -> nn.Module:
     """Return a new model whose sizes and likelihood follow from `data.domain` and `data.labels`.
 
@@ -171,6 +184,7 @@ def build(name: str, data: Described, **options: Any) -> nn.Module:
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
+    _check_gaps(name, data)
     try:
         model: nn.Module = model_class(name).for_data(data, **CATALOG[name].fixed, **options)  # type: ignore[attr-defined]
     except ValueError as error:

@@ -9,8 +9,21 @@ import pandas as pd
 import pytest
 import torch
 
-from leadline.core import Categories, Classes, DataError, ExtraError, OptionError, Table, Targets, Vectors
+from leadline.catalog import build
+from leadline.core import (
+    Categories,
+    Classes,
+    DataError,
+    DomainError,
+    ExtraError,
+    OptionError,
+    Table,
+    Targets,
+    Vectors,
+    domain_from_json,
+)
 from leadline.data import load
+from leadline.data.samples import samples_for
 
 ROWS = [f"{i},{i * 0.5 - 3},{'red' if i % 3 else 'blue'},{'ab'[i % 2]}" for i in range(20)]
 HEADER = "n,half,colour,kind"
@@ -230,3 +243,32 @@ def test_parquet_gives_what_csv_gives(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ExtraError, match=r"leadline\[parquet\]"):
         load(tmp_path / "a.parquet")
+
+
+def test_missing_categories_are_kept_if_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    rows = ["a,b,c"] + [f"x{i % 2},{i % 3},{'yes' if i % 2 else '?'}" for i in range(60)]
+    path.write_text("\n".join([*rows, ",?,yes"]) + "\n")
+    with pytest.raises(DataError, match="missing"):
+        load(path, categorical="*")
+    with pytest.raises(DataError, match=r'column "b" holds numbers.*categorical="b"'):
+        load(path, missing="keep")
+    data = load(path, categorical="*", missing="keep")
+    assert isinstance(data.domain, Categories)
+    assert data.domain.missing
+    assert data.domain.sizes == (2, 3, 1)
+    every = torch.cat([data.train.x, data.valid.x, data.test.x])  # type: ignore[list-item]
+    assert len(every) == 61
+    assert (every < 0).sum() == 32  # 30 and the last row's two
+    gap = every[(every[:, 2] < 0)][:1]
+    assert data.domain.features(gap)[0, -1] == 0
+    assert data.domain.show(gap[0]).endswith("c=?")
+    assert data.domain.validated(every) is every
+    assert domain_from_json(data.domain.to_json()) == data.domain
+    with pytest.raises(DomainError, match="made needs whole rows"):
+        build("made", data)
+    x, _ = samples_for(data.domain, [path], options=data.options)
+    assert (x < 0).sum() == 32
+    (tmp_path / "u.csv").write_text("a,b,c\nx0,1,no\n")
+    with pytest.raises(DataError, match="unknown value 'no'"):
+        samples_for(data.domain, [tmp_path / "u.csv"], options=data.options)

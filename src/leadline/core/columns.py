@@ -105,17 +105,20 @@ class Categories(Domain):
         sizes: Number of values of each column, at least 1.
         columns: Names of the columns.
         values: Names of the values of each column.
+        missing: Whether a value may be -1, which stands for one that is not known.
     """
 
     sizes: tuple[int, ...]
     columns: tuple[str, ...] = ()
     values: tuple[tuple[str, ...], ...] = ()
+    missing: bool = False
     kind: ClassVar[str] = "categories"
     heads: ClassVar[tuple[str, ...]] = ("categorical",)
     convert: ClassVar[str] = "data.vectors() gives one-hot Vectors"
 
     def __str__(self) -> str:
-        return f"Categories({len(self.sizes)} columns, {min(self.sizes)} to {max(self.sizes)} values)"
+        gaps = ", some missing" if self.missing else ""
+        return f"Categories({len(self.sizes)} columns, {min(self.sizes)} to {max(self.sizes)} values{gaps})"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -151,12 +154,20 @@ class Categories(Domain):
     def _features(self, x: Tensor, like: Tensor) -> Tensor:
         return _one_hot(x, self.sizes, like)
 
+    def validated(self, x: Tensor) -> Tensor:
+        """Return `x` if shape and every value belong to the domain, -1 where values may be missing."""
+        known = x.clamp(min=0) if self.missing and isinstance(x, Tensor) and bool((x >= -1).all()) else x
+        super().validated(known)
+        return x
+
     def show(self, sample: Tensor) -> str:
         """Return the named values of one row."""
         return ", ".join(self._name(dim, int(value)) for dim, value in enumerate(sample))
 
     def _name(self, dim: int, value: int) -> str:
         column = self.columns[dim] if self.columns else f"x{dim}"
+        if value < 0:
+            return f"{column}=?"
         return f"{column}={self.values[dim][value] if self.values else value}"
 
 
@@ -221,4 +232,6 @@ def _one_hot(x: Tensor, sizes: Sequence[int], like: Tensor) -> Tensor:
     """Return one-hot columns side by side: (n, d) -> (n, sum(sizes))."""
     starts = torch.tensor([0, *sizes], device=like.device).cumsum(0)[:-1]
     out = torch.zeros(x.shape[0], sum(sizes), dtype=like.dtype, device=like.device)
-    return out.scatter_(1, x.to(like.device).long() + starts, 1.0)
+    codes = x.to(like.device).long()
+    known = (codes >= 0).to(out)  # a missing value has no column that is 1
+    return out.scatter_(1, codes.clamp(min=0) + starts, known)

@@ -5,7 +5,7 @@ Symbols:
 """
 
 from collections.abc import Callable, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +56,12 @@ class Columns:
 
 
 def samples_of(
-    frame: "pd.DataFrame", place: Callable[[int], str], forced: Set[str], faults: Faults
+    frame: "pd.DataFrame",
+    place: Callable[[int], str],
+    forced: Set[str],
+    faults: Faults,
+    *,
+    keep_missing: bool = False,
 ) -> Columns:
     """Return the rows of a table in which every field is known and finite.
 
@@ -65,6 +70,7 @@ def samples_of(
         place: Return the file and the line of a row.
         forced: Columns whose numbers are categories.
         faults: Where to tell of other rows.
+        keep_missing: Whether a category may be missing (-1); then no column may be one of numbers.
 
     Raises:
         DataError: If a column is neither, or no row is whole.
@@ -77,8 +83,14 @@ def samples_of(
         if missing.all():
             faults.note(f'column "{name}" is empty in every row and was left out')
             continue
-        good = _without(good, missing, place, f'column "{name}" is missing', faults)
+        if not keep_missing:
+            good = _without(good, missing, place, f'column "{name}" is missing', faults)
         values = None if name in forced else numbers_of(column)
+        if keep_missing and values is not None:
+            raise DataError(
+                f'column "{name}" holds numbers, and only categories may be missing: '
+                f'give categorical="{name}" (or "*" for all columns), or drop="{name}"'
+            )
         if values is None:
             texts[str(name)] = spelt(column)
         else:
@@ -93,13 +105,20 @@ def samples_of(
             )
     rows = np.flatnonzero(good)
     coded = {name: _used(codes[rows], names) for name, (codes, names) in texts.items()}
-    return _columns({name: values[rows] for name, values in reals.items()}, coded, rows)
+    found = _columns({name: values[rows] for name, values in reals.items()}, coded, rows)
+    gaps = keep_missing and bool((found.x < 0).any())
+    return (
+        replace(found, categories=replace(found.categories, missing=True))
+        if gaps and found.categories
+        else found
+    )
 
 
 def _used(codes: Array, names: list[str]) -> Coded:
     """Return codes and names without those that no row has."""
     used, again = np.unique(codes, return_inverse=True)
-    return again, [names[i] for i in used]
+    gaps = int(len(used) > 0 and used[0] < 0)  # the code -1 stays
+    return again - gaps, [names[i] for i in used[gaps:]]
 
 
 def _finite(

@@ -262,10 +262,11 @@ def _table(domain: Domain, path: Path, options: Mapping[str, Any]) -> Read:
             f'{path}: has no column "{missing[0]}"; needed are {", ".join(columns[:12])}; there are {there}'
         )
     reals, values_of = _real_columns(domain), _values_of(domain)
+    gaps = isinstance(domain, Categories) and domain.missing
     values = [
         _real(frame[name], places)
         if place < reals
-        else _category(frame[name], values_of[place - reals], places)
+        else _category(frame[name], values_of[place - reals], places, gaps=gaps)
         for place, name in enumerate(columns)
     ]
     return torch.stack(values, 1).to(domain.dtype), places
@@ -337,16 +338,18 @@ def _values_of(domain: Vectors | Categories | Table) -> list[Sequence[str]]:
     return [held.values[i] if held.values else [str(v) for v in range(n)] for i, n in enumerate(held.sizes)]
 
 
-def _category(column: Any, known: Sequence[str], places: list[str]) -> Tensor:
-    """Return a column of category numbers (n,) float32.
+def _category(column: Any, known: Sequence[str], places: list[str], *, gaps: bool = False) -> Tensor:
+    """Return a column of category numbers (n,) float32; with `gaps` a missing value is -1.
 
     Raises:
         DataError: If a field is none of the values that were learned from.
     """
     numbers = {value: number for number, value in enumerate(known)}
-    told = [numbers.get(text, numbers.get(_short(text), -1)) for text in column.str.strip()]
-    if -1 in told:
-        row = told.index(-1)
+    fields = list(column.str.strip())
+    told = [numbers.get(text, numbers.get(_short(text), -1)) for text in fields]
+    wrong = [row for row, code in enumerate(told) if code < 0 and not (gaps and fields[row] in MISSING)]
+    if wrong:
+        row = wrong[0]
         text = column.iloc[row].strip()
         what = "a value is missing" if text in MISSING else f"unknown value {text!r}{nearest(text, known)}"
         raise DataError(f'{places[row]}, column "{column.name}": {what}; known: {", ".join(known[:12])}')

@@ -40,7 +40,7 @@ def holds_table(path: Path) -> bool:
     return bool(re.search(r"\.(csv|tsv)(\.gz)?$|\.parquet$", path.name.lower()))
 
 
-def read_table(
+def read_table(  # noqa: PLR0913
     path: Path,
     ask: Ask,
     *,
@@ -50,6 +50,7 @@ def read_table(
     header: bool | None = None,
     categorical: Sequence[str | int] = (),
     drop: Sequence[str | int] = (),
+    missing: str = "refuse",
 ) -> Found:
     """Return the rows of a table: numbers are real columns, texts and truth values are categories.
 
@@ -60,8 +61,10 @@ def read_table(
         task: "classification" or "regression"; else texts, and at most 20 whole numbers, are classes.
         test: Another file of the same columns, whose rows are the test split.
         header: Whether the first row names the columns; else it does if it looks like names.
-        categorical: Columns whose numbers are categories.
+        categorical: Columns whose numbers are categories; "*" for all.
         drop: Columns to leave out.
+        missing: "refuse" rows with a missing field, or "keep" those of a table of categories alone; a
+            missing value is -1, which only some models take.
 
     Raises:
         DataError: If a row is short, long or incomplete, or a field is not the number it should be.
@@ -69,14 +72,17 @@ def read_table(
     """
     if task not in (None, "classification", "regression"):
         raise OptionError(f'task={task!r}: give "classification" or "regression"')
+    if missing not in ("refuse", "keep"):
+        raise OptionError(f'missing={missing!r}: give "refuse" or "keep"')
     files = [path] if test is None else [path, Path(test)]
     read = [_frame(file, ask.faults, header=header) for file in files]
     frame, place = _joined(files, read)
     goal = None if target is None else _column(frame, target)
-    forced = {_column(frame, name) for name in _listed(categorical)}
+    every = list(_listed(categorical)) == ["*"]
+    forced = {_column(frame, name) for name in (frame.columns if every else _listed(categorical))}
     left_out = [_column(frame, name) for name in _listed(drop)]
     inputs = frame.drop(columns=[*left_out, *([] if goal is None else [goal])])
-    table = samples_of(inputs, place, forced, ask.faults)
+    table = samples_of(inputs, place, forced, ask.faults, keep_missing=missing == "keep")
     first = int((table.good < len(read[0][0])).sum())
     y, classes, targets = None, None, None
     if goal is not None:
