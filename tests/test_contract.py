@@ -32,6 +32,7 @@ DRAWS, STEPS = 512, 20
 FIRST = {entry.path: name for name, entry in reversed(CATALOG.items())}
 # Sizes in proportion to the tiny data; everything else is built as a user would.
 OPTIONS: dict[str, dict[str, Any]] = {
+    "lda": {"topics": 2},
     "rbm": {"hidden": 8},
     "vae": {"latent": 2},
     "resnet18": {"width": 0.0625},

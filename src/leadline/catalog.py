@@ -95,6 +95,12 @@ CATALOG: dict[str, Entry] = {
         "mixture of Gaussians by EM",
         "Dempster, Laird and Rubin (1977)",
     ),
+    "lda": Entry(
+        f"{_M}.graphical.lda:LDA",
+        "graphical",
+        "latent Dirichlet allocation: topics of documents",
+        "Blei, Ng and Jordan (2003); Hoffman et al. (2010); Griffiths and Steyvers (2004)",
+    ),
     "rbm": Entry(f"{_M}.boltzmann.rbm:RBM", "boltzmann", "restricted Boltzmann machine", "Hinton (2002)"),
     "autoencoder": Entry(
         f"{_M}.autoencoders.autoencoder:Autoencoder",

@@ -67,6 +67,9 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> N
     Raises:
         RunError: If names or shapes differ; the message names the first few.
     """
+    make_room = getattr(model, "make_room", None)  # a state as large as its training data grows first
+    if callable(make_room):
+        make_room({name: tuple(value.shape) for name, value in weights.items()})
     own = model.state_dict()
     missing, left = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
     unlike = [name for name in own if name in weights and own[name].shape != weights[name].shape]

@@ -1,0 +1,54 @@
+"""Counts of words as the loops over documents read them, from dense or sparse tensors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from leadline.models.graphical.lengths import checked_counts
+
+__all__ = ["Documents", "documents_of"]
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Documents in compressed rows.
+
+    Args:
+        starts: Where each document begins (n + 1,) int64.
+        words: Word numbers (z,) int64.
+        counts: How often each occurs (z,) int64.
+        tokens: Number of tokens of each document (n,) int64.
+    """
+
+    starts: NDArray[Any]
+    words: NDArray[Any]
+    counts: NDArray[Any]
+    tokens: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def words_of_tokens(self) -> NDArray[Any]:
+        """Return the word of each token, document after document, (t,) int32."""
+        return np.repeat(self.words, self.counts).astype(np.int32)
+
+
+def documents_of(x: Tensor) -> Documents:
+    """Return the documents in counts (n, V), dense or sparse.
+
+    Raises:
+        ShapeError: If a value is no count.
+    """
+    x = checked_counts(x).cpu()
+    if x.is_sparse:
+        rows, words = x.coalesce().indices().numpy()
+        counts = x.coalesce().values().long().numpy()
+    else:
+        where = x.nonzero(as_tuple=True)
+        rows, words, counts = where[0].numpy(), where[1].numpy(), x[where].long().numpy()
+    starts = np.searchsorted(rows, np.arange(x.shape[0] + 1)).astype(np.int64)
+    total = np.concatenate([[0], counts.cumsum()])
+    return Documents(starts, words.astype(np.int64), counts, total[starts[1:]] - total[starts[:-1]])

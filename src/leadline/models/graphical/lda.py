@@ -1,0 +1,420 @@
+r"""Latent Dirichlet allocation: a document is a mixture of topics, a topic a distribution over words.
+
+    theta ~ D(alpha),  z_i ~ theta,  w_i ~ topic z_i,  topic_k ~ D(eta),  number of tokens ~ negative binomial
+
+`log_prob` is that of a bag of words under the mean topics, with theta integrated out: a lower bound by
+q(theta) q(z), or with `samples` an unbiased left-to-right estimate.
+
+Symbols:
+    n documents, V words, K topics, N tokens of a document, x (n, V) counts, s (V, K) Dirichlet parameters
+    of the topics, theta (n, K) proportions, g (n, K) their posterior parameters, z topics of tokens.
+
+Source:
+    Blei, Ng and Jordan (2003), Latent Dirichlet allocation, JMLR 3.
+    Online: Hoffman, Blei and Bach (2010), Online learning for latent Dirichlet allocation, NIPS.
+    Collapsed Gibbs: Griffiths and Steyvers (2004), Finding scientific topics, PNAS 101.
+
+Departs from the source:
+    The number of tokens is negative binomial, not Poisson: real lengths vary more.
+    A document's posterior is found anew in every sweep, and only where that is worse goes on from the last
+    one: so the bound never falls, and documents are not stuck with the topics of the first sweeps.
+    Topics of a chain are the mean over about its last fifty sweeps.
+"""
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from leadline.core import Counts, DataError, Density, Described, Domain, Quantity
+from leadline.core.errors import checked_codes
+from leadline.core.randomness import uniform_of_rows
+from leadline.inference.dirichlet import most_likely_dirichlet, polya_step
+from leadline.inference.topic_chains import LANES, gibbs_sweep, left_to_right
+from leadline.inference.topics import counted_evidence, infer, prepare
+from leadline.models.graphical.documents import Documents, documents_of
+from leadline.models.graphical.lengths import Lengths, log_orders
+
+__all__ = ["LDA"]
+
+Method = Literal["variational", "online", "gibbs"]
+METHODS = ("variational", "online", "gibbs")
+_STEPS, _CLOSE, _SCORED_STEPS, _SCORED_CLOSE = 100, 1e-3, 2000, 1e-8
+_DELAY, _FORGETTING = 1.0, 0.7  # tau and kappa of Hoffman et al. (2010), table 1
+_KEPT, _BURNT = 0.02, 5.0  # weight of the newest state in a chain's mean topics: at least, and at first
+_ROWS = 256
+
+
+class LDA(nn.Module):
+    """Latent Dirichlet allocation with `topics` topics.
+
+    Verbs:
+        sample, log_prob, encode, decode
+
+    Args:
+        domain: Bags of words.
+        topics: Number K of topics, at least 1.
+        method: "variational" (batch), "online" (a sweep is a pass in minibatches) or "gibbs".
+        alpha: Prior of a document's topics, positive.
+        eta: Prior of a topic's words, positive.
+        learn_alpha: Whether alpha is learned too, one number a topic.
+        batch: Documents of a minibatch of "online".
+        tolerance: "variational" is done when a sweep gains less than this, in nats per token.
+
+    Raises:
+        ValueError: If an option is out of range.
+        DomainError: If samples are not bags of words.
+
+    Example:
+        >>> model = LDA(Counts(("sea", "line", "lead", "deep")), topics=2)
+        >>> x = model.sample(5)
+        >>> model.log_prob(x).shape, model.encode(x).shape
+        (torch.Size([5]), torch.Size([5, 2]))
+    """
+
+    reads_sparse = True
+    strength: Tensor
+    alpha: Tensor
+    progress: Tensor
+    posterior: Tensor
+    assignments: Tensor
+
+    def __init__(
+        self,
+        domain: Domain,
+        topics: int = 20,
+        method: Method = "variational",
+        *,
+        alpha: float = 0.1,
+        eta: float = 0.01,
+        learn_alpha: bool = False,
+        batch: int = 256,
+        tolerance: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        _check(topics, method, alpha, eta, batch)
+        self.domain = domain.require(Counts)
+        self.components = topics
+        self.method = method
+        self.eta = eta
+        self.learn_alpha = learn_alpha
+        self.batch = batch
+        self.tolerance = tolerance
+        self.length = Lengths()
+        self.register_buffer("strength", torch.rand(domain.dims, topics).mul_(0.5).add_(0.75))
+        self.register_buffer("alpha", torch.full((topics,), float(alpha)))
+        # sweeps, minibatches, whether it has settled; then the last objective as a sum of two
+        self.register_buffer("progress", torch.zeros(5))
+        self.register_buffer("posterior", torch.zeros(0, topics))  # of the training documents
+        self.register_buffer("assignments", torch.zeros(0, dtype=torch.int32))  # of their tokens
+
+    @classmethod
+    def for_data(
+        cls,
+        data: Described,
+        *,
+        topics: int = 20,
+        method: Method = "variational",
+        alpha: float = 0.1,
+        eta: float = 0.01,
+        learn_alpha: bool = False,
+        batch: int = 256,
+        tolerance: float = 1e-4,
+    ) -> "LDA":
+        """Return a model of the words of `data`, which must hold counts."""
+        return cls(
+            data.domain, topics, method, alpha=alpha, eta=eta, learn_alpha=learn_alpha, batch=batch,
+            tolerance=tolerance,
+        )  # fmt: skip
+
+    def sweep(self, x: Tensor) -> float:
+        """Go over all documents (n, V) once, dense or sparse; return the objective in nats per document.
+
+        That is the bound on log p(all words) of the state before ("variational"), the same without the
+        topics' share ("online"), or log p(words, topics of tokens) ("gibbs"). The number of tokens has
+        no part in it.
+
+        Raises:
+            ShapeError: If a value is no count.
+            DataError: If no document holds a word.
+        """
+        documents = documents_of(self.domain.checked(x))
+        if not len(documents.counts):
+            raise DataError("lda needs documents with words; all counts are zero")
+        self.length.learn(torch.from_numpy(documents.tokens))
+        sweeps = {"variational": self._batch, "online": self._online, "gibbs": self._gibbs}
+        objective = sweeps[self.method](documents) / len(documents)
+        last, gain = float(self.progress[3:].double().sum()), math.inf
+        if self.progress[0] > 0:
+            gain = objective - last
+        done = self.method == "variational" and gain < self.tolerance * documents.tokens.mean()
+        whole = torch.tensor(objective, dtype=torch.float64).float()
+        self.progress[0] += 1
+        self.progress[2] = float(done)
+        self.progress[3], self.progress[4] = whole, objective - float(whole)
+        return objective
+
+    @property
+    def converged(self) -> bool:
+        """Return whether the bound has settled; an online pass or a chain goes on until it is stopped."""
+        return bool(self.progress[2] > 0)
+
+    @property
+    def topics(self) -> Tensor:
+        """Return the mean probability of each word in each topic, (K, V)."""
+        return (self.strength / self.strength.sum(0)).T
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return `n` bags of words drawn from the model, (n, V) int64."""
+        tokens = self.length.sample(n, generator).to(self.strength.device)
+        theta = _dirichlet(self.alpha.expand(n, -1), generator)
+        topics, parts = self.topics, []
+        for own, share in zip(tokens.split(_ROWS), theta.split(_ROWS), strict=True):
+            cumulative = (share @ topics).double().cumsum(1)
+            draws = torch.rand(len(own), max(int(own.max()), 1), generator=generator, device=own.device)
+            words = torch.searchsorted(cumulative, draws.double() * cumulative[:, -1:], right=True)
+            there = (torch.arange(draws.shape[1], device=own.device) < own[:, None]).long()
+            bags = torch.zeros(len(own), self.domain.dims, dtype=torch.int64, device=own.device)
+            parts.append(bags.scatter_add_(1, words.clamp(max=self.domain.dims - 1), there))
+        return torch.cat(parts) if parts else torch.zeros(0, self.domain.dims, dtype=torch.int64)
+
+    def log_prob(
+        self, x: Tensor, samples: int | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return log p(bag) of each document, in nats: (n, V) -> (n,).
+
+        Args:
+            x: Counts.
+            samples: Particles of the left-to-right estimate; without it a lower bound is returned.
+            generator: Source of the particles' draws; without it they follow from each document itself.
+        """
+        tokens = self.evidence(x, samples, generator)
+        N = x.sum(1)
+        return (tokens + log_orders(x) + self.length.log_prob(N)).to(self.strength)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the mean proportions of topics: (n, V) -> (n, K)."""
+        g, _ = self._infer(documents_of(self.domain.checked(x)))
+        return torch.from_numpy(g / g.sum(1, keepdims=True)).to(self.strength)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the expected counts of a document of mean length, rounded: (n, K) -> (n, V)."""
+        share = checked_codes(z, self.components).to(self.strength)
+        return (self.length.mean * (share @ self.topics)).clamp(min=0).round().long()
+
+    @property
+    def density(self) -> Density:
+        """Return the kind of `log_prob`."""
+        return Density("lower bound", "variational bound of each document")
+
+    def elbo(self, x: Tensor) -> Tensor:
+        """Return the variational bound on log p(bag), in nats: (n, V) -> (n,)."""
+        return self.log_prob(x)
+
+    def evidence(
+        self, x: Tensor, samples: int | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return log p(words in their order | topics), bound or estimate as in `log_prob`: (n, V) -> (n,)."""
+        documents = documents_of(self.domain.checked(x))
+        if samples is None:
+            return torch.from_numpy(self._infer(documents)[1])
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, got {samples}")
+        words = documents.words_of_tokens()
+        starts = np.concatenate([[0], documents.tokens.cumsum()])
+        topics = np.ascontiguousarray(self.topics.T.double().cpu().numpy())
+        alpha = self.alpha.double().cpu().numpy()
+        seeds = _seeds(x, generator)
+        return torch.from_numpy(left_to_right(starts, words, topics, alpha, samples, seeds))
+
+    def exact_log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(bag) summed over every division of the tokens among topics: (n, V) -> (n,).
+
+        Raises:
+            ValueError: If a document has too many; few tokens or few topics are needed.
+        """
+        documents = documents_of(self.domain.checked(x))
+        topics, alpha = self.topics.double().cpu().numpy(), self.alpha.double().cpu().numpy()
+        rows = [
+            counted_evidence(documents.words[s:e], documents.counts[s:e], topics, alpha)
+            for s, e in zip(documents.starts[:-1], documents.starts[1:], strict=True)
+        ]
+        tokens = torch.tensor(rows, dtype=torch.float64)
+        return (tokens + log_orders(x) + self.length.log_prob(x.sum(1))).to(self.strength)
+
+    def perplexity(self, x: Tensor, samples: int | None = None) -> Quantity:
+        """Return exp of minus log p(words) per token over all documents, as a bound or an estimate."""
+        tokens = int(x.sum())
+        value = math.exp(-float(self.evidence(x, samples).sum()) / max(tokens, 1))
+        how = "variational bound" if samples is None else f"left-to-right, {samples} particles"
+        kind: Any = "upper bound" if samples is None else "estimate"
+        return Quantity(value, "per token", kind, samples=tokens, protocol=how)
+
+    def top_words(self, count: int = 10) -> list[list[tuple[str, float]]]:
+        """Return the most probable words of each topic with their probabilities."""
+        weights, places = self.topics.topk(min(count, self.domain.dims), 1)
+        names = self.domain.vocabulary
+        return [
+            [(names[w], p) for w, p in zip(row, values, strict=True)]
+            for row, values in zip(places.tolist(), weights.tolist(), strict=True)
+        ]
+
+    def pyldavis(self, x: Tensor) -> dict[str, Any]:
+        """Return the five arrays from which pyLDAvis draws its map of topics, by their names there."""
+        return {
+            "topic_term_dists": self.topics.double().cpu().numpy(),
+            "doc_topic_dists": self.encode(x).double().cpu().numpy(),
+            "doc_lengths": x.sum(1).cpu().numpy(),
+            "vocab": list(self.domain.vocabulary),
+            "term_frequency": x.sum(0).cpu().numpy(),
+        }
+
+    def make_room(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Grow the state of the training documents to saved shapes, before it is read back."""
+        for name in ("posterior", "assignments"):
+            held = getattr(self, name)
+            if name in shapes and tuple(held.shape) != shapes[name]:
+                setattr(self, name, held.new_zeros(shapes[name]))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        shapes = {
+            key.removeprefix(prefix): tuple(value.shape)
+            for key, value in state_dict.items()
+            if key.startswith(prefix) and isinstance(value, Tensor)
+        }
+        self.make_room(shapes)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _infer(self, documents: Documents) -> tuple[Any, Any]:
+        """Return posterior parameters (n, K) and bounds (n,) of documents under the mean topics."""
+        B = np.ascontiguousarray(self.topics.T.double().cpu().numpy())
+        alpha = self.alpha.double().cpu().numpy()
+        g = np.empty((len(documents), self.components))
+        bounds = infer(
+            documents.starts, documents.words, documents.counts.astype(np.float64),
+            np.arange(len(documents)), B, np.zeros(len(B)), alpha, g, np.zeros((0, self.components)),
+            _SCORED_STEPS, _SCORED_CLOSE, known=False,
+        )  # fmt: skip
+        return g, bounds
+
+    def _expect(self, documents: Documents, chosen: Any, *, known: bool) -> tuple[float, Any]:
+        """Improve the posteriors of some documents; return their bound and the expected counts (V, K)."""
+        strength, g = self.strength.cpu().numpy(), self.posterior.cpu().numpy()
+        B, height = np.empty_like(strength), np.empty(len(strength))
+        share = prepare(strength, self.eta, B, height)
+        stats = np.zeros_like(B)
+        bounds = infer(
+            documents.starts, documents.words, documents.counts.astype(B.dtype), chosen, B, height,
+            self.alpha.cpu().numpy(), g, stats, _STEPS, _CLOSE, known,
+        )  # fmt: skip
+        self.posterior.copy_(torch.from_numpy(g))
+        return float(bounds.sum()) + (share if self.method == "variational" else 0.0), stats * B
+
+    def _batch(self, documents: Documents) -> float:
+        """Take one step of coordinate ascent on the bound, which is returned."""
+        known = len(self.posterior) == len(documents)
+        if not known:
+            self.posterior = self.alpha.new_ones(len(documents), self.components)
+        bound, stats = self._expect(documents, np.arange(len(documents)), known=known)
+        self.strength.copy_(torch.from_numpy(self.eta + stats))
+        if self.learn_alpha:
+            self._fit_alpha()
+        return bound
+
+    def _online(self, documents: Documents) -> float:
+        """Take a natural-gradient step a minibatch, in a new order; return the sum of their bounds."""
+        self.posterior = self.alpha.new_ones(len(documents), self.components)
+        total = 0.0
+        for chosen in torch.randperm(len(documents)).split(self.batch):
+            bound, stats = self._expect(documents, chosen.numpy(), known=False)
+            rate = (_DELAY + float(self.progress[1])) ** -_FORGETTING
+            goal = self.eta + stats * (len(documents) / len(chosen))
+            self.strength.lerp_(torch.from_numpy(goal).to(self.strength), rate)
+            self.progress[1] += 1
+            total += bound
+        if self.learn_alpha:
+            self._fit_alpha()
+        return total
+
+    def _fit_alpha(self) -> None:
+        """Let alpha be the most likely one under the posteriors of the documents."""
+        g = self.posterior.double()
+        mean_log = (torch.digamma(g) - torch.digamma(g.sum(1, keepdim=True))).mean(0)
+        self._set_alpha(most_likely_dirichlet(mean_log.cpu().numpy(), self.alpha.cpu().numpy()))
+
+    def _gibbs(self, documents: Documents) -> float:
+        """Draw the topic of every token once; return log p(words, topics of tokens) of what was drawn."""
+        words = documents.words_of_tokens()
+        K, padded = self.components, -(-self.components // LANES) * LANES
+        if len(self.assignments) != len(words):
+            self.assignments = torch.randint(K, (len(words),), dtype=torch.int32)
+        z = self.assignments.cpu().numpy()
+        owner = np.repeat(np.arange(len(documents)), documents.tokens)
+        counts, own = (np.zeros((rows, padded), np.float32) for rows in (self.domain.dims, len(documents)))
+        np.add.at(counts, (words, z), 1)
+        np.add.at(own, (owner, z), 1)
+        mass = counts.sum(0, dtype=np.float64)
+        mass[K:] = 1e30
+        alpha = np.zeros(padded, np.float32)
+        alpha[:K] = self.alpha.cpu().numpy()
+        starts = np.concatenate([[0], documents.tokens.cumsum()])
+        seed = np.uint64(int(torch.randint(1 << 62, ())))
+        gibbs_sweep(starts, words, z, alpha, self.eta, counts, mass, own, seed)
+        self.assignments.copy_(torch.from_numpy(z))
+        keep = max(_BURNT / (float(self.progress[0]) + _BURNT), _KEPT)
+        self.strength.lerp_(torch.from_numpy(counts[:, :K] + self.eta).to(self.strength), keep)
+        if self.learn_alpha:
+            self._set_alpha(polya_step(own[:, :K].astype(np.float64), self.alpha.double().cpu().numpy()))
+        return _joint(counts[:, :K], own[:, :K], self.alpha.double().cpu().numpy(), self.eta)
+
+    def _set_alpha(self, alpha: Any) -> None:
+        self.alpha.copy_(torch.from_numpy(alpha))
+
+
+def _check(topics: int, method: str, alpha: float, eta: float, batch: int) -> None:
+    """Check the options.
+
+    Raises:
+        ValueError: If one is out of range.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    for name, value in (("topics", topics), ("batch", batch)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    for name, prior in (("alpha", alpha), ("eta", eta)):
+        if not (prior > 0 and math.isfinite(prior)):
+            raise ValueError(f"{name} must be positive, got {prior}")
+
+
+def _dirichlet(a: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return draws from Dirichlet distributions, small parameters included: (n, K) -> (n, K)."""
+    # Gamma(a) = Gamma(a + 1) U^(1 / a) in logarithms, where a small gamma would be zero
+    big = torch._standard_gamma(a.contiguous() + 1, generator=generator).log()
+    u = torch.empty_like(big).uniform_(generator=generator).clamp(min=1e-30)
+    return torch.softmax(big + u.log() / a, 1)
+
+
+def _seeds(x: Tensor, generator: torch.Generator | None) -> Any:
+    """Return a seed for each document that follows from its words, and from the generator if there is one."""
+    own = uniform_of_rows(x, 2)[0].double()  # (n, 2), 23 bits each
+    bits = (own * (1 << 24)).long()
+    seeds = (bits[:, 0] << 24) ^ bits[:, 1]
+    if generator is not None:
+        draw = torch.randint(1 << 62, (), generator=generator, device=generator.device)
+        seeds = seeds.cpu() ^ draw.cpu()
+    return seeds.cpu().numpy().astype(np.uint64)
+
+
+def _joint(counts: Any, own: Any, alpha: Any, eta: float) -> float:
+    """Return log p(words, topics of tokens), topics and proportions integrated out, in nats."""
+    from scipy.special import gammaln
+
+    V = len(counts)
+    words = gammaln(counts.astype(np.float64) + eta).sum() - gammaln(counts.sum(0) + V * eta).sum()
+    words += counts.shape[1] * (gammaln(V * eta) - V * gammaln(eta))
+    documents = gammaln(own + alpha).sum() - gammaln(own.sum(1) + alpha.sum()).sum()
+    documents += len(own) * (gammaln(alpha.sum()) - gammaln(alpha).sum())
+    return float(words + documents)
