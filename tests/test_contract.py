@@ -42,6 +42,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 NAMES = [name for name, entry in CATALOG.items() if name == FIRST[entry.path]]
 ALIASES = [name for name in CATALOG if name not in NAMES]
 DOMAINS = (
+    "Audio",
     "Images",
     "Bits",
     "Vectors",

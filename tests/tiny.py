@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from leadline.core import (
+    Audio,
     Bits,
     Categories,
     Classes,
@@ -11,6 +12,7 @@ from leadline.core import (
     Domain,
     Images,
     Labels,
+    Ragged,
     Table,
     Targets,
     Tokens,
@@ -19,7 +21,7 @@ from leadline.core import (
 from leadline.data import Dataset, Split
 
 TRAIN, REST = 120, 30
-KINDS = ("images", "bits", "vectors", "targets", "categories", "table", "tokens", "counts")
+KINDS = ("images", "bits", "vectors", "targets", "categories", "table", "tokens", "counts", "audio")
 
 
 def tiny(kind: str) -> Dataset:
@@ -69,7 +71,21 @@ def _samples(kind: str, level: Tensor) -> tuple[Domain, Tensor]:
         reals = level[:, 4:6] * 3 + 20
         vectors = Vectors(("u", "v"), tuple(reals.mean(0).tolist()), tuple(reals.std(0).tolist()))
         return Table(vectors, categories), torch.cat([reals, codes.float()], 1)
-    return _words(kind, level)
+    return _sounds(level) if kind == "audio" else _words(kind, level)
+
+
+def _sounds(level: Tensor) -> tuple[Domain, Tensor]:
+    """Return tones whose pitch follows the class, 30 to 80 ms long, at 1000 samples a second."""
+    rows = []
+    for row in level:
+        length = 30 + int(row[0].abs().clamp(max=2.5) * 20)
+        pitch = 60 + 60 * (row.mean() + 1.5)
+        wave = (
+            torch.sin(2 * torch.pi * pitch * torch.arange(length) / 1000)
+            + 0.05 * row[torch.arange(length) % 16]
+        )
+        rows.append((wave * 8000).to(torch.int16))
+    return Audio(1000), Ragged.of(rows)
 
 
 def _words(kind: str, level: Tensor) -> tuple[Domain, Tensor]:

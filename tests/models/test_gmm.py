@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from leadline.core import DataError, DomainError, Images, ShapeError, Vectors
-from leadline.models.graphical.gaussians import COVARIANCES, Covariance
+from leadline.inference.gaussians import COVARIANCES, Covariance
 from leadline.models.graphical.gmm import GMM
 from tests.tiny import tiny
 

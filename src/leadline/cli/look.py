@@ -90,6 +90,7 @@ def _list_sources(*, as_json: bool) -> None:
 
     files = {
         "folder": "pictures; sub-folders are classes",
+        "folder of .wav": "sounds; sub-folders are classes, or --data label={label}_{speaker}.wav",
         ".npz .npy": "arrays x, y, x_test, y_test",
         ".csv .parquet": "rows of a table; --data target=COLUMN names the label",
         ".txt": "text; --data level=char or word",

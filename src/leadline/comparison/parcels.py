@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.core import domain_from_json, labels_from_json
+from leadline.core import Ragged, domain_from_json, labels_from_json
 from leadline.data import Dataset, Split, Stream
 
 __all__ = ["CONVERSIONS", "Parcel", "converted", "packed"]
 
 CONVERSIONS = ("binarized", "vectors")
 Array = np.ndarray[Any, Any]
+Packed = Array | tuple[Array, Array] | Stream
 
 _opened: dict[tuple[str, str], Dataset] = {}
 _MOST_OPEN = 4
@@ -41,7 +42,7 @@ class Parcel:
     fingerprint: str
     domain: dict[str, Any]
     labels: dict[str, Any] | None
-    splits: tuple[tuple[Array | Stream, Array | None], ...]
+    splits: tuple[tuple[Packed, Array | None], ...]
     source: str
     options: dict[str, Any]
 
@@ -93,11 +94,16 @@ def converted(data: Dataset, conversion: str) -> Dataset:
     return data.vectors() if conversion == "vectors" else data
 
 
-def _plain(x: Tensor | Stream) -> Array | Stream:
+def _plain(x: Tensor | Stream) -> Packed:
+    """Return samples as an array, or two where their lengths differ: values and offsets."""
+    if isinstance(x, Ragged):
+        return x.flat.cpu().numpy(), x.offsets.numpy()
     return x if isinstance(x, Stream) else x.cpu().numpy()
 
 
-def _samples(x: Array | Stream) -> Tensor | Stream:
+def _samples(x: Packed) -> Tensor | Stream:
+    if isinstance(x, tuple):
+        return Ragged(*(_tensor(array) for array in x))
     return x if isinstance(x, Stream) else _tensor(x)
 
 

@@ -1,6 +1,7 @@
 """What the rest of the library stands on: domains, verbs, quantities, errors, randomness."""
 
 from leadline.core.domains import (
+    Audio,
     Bits,
     Categories,
     Counts,
@@ -27,6 +28,7 @@ from leadline.core.errors import (
 from leadline.core.labels import Classes, Labels, Targets, labels_from_json
 from leadline.core.likelihoods import Likelihood
 from leadline.core.quantities import Density, Kind, Quantity, bootstrap_interval, mean_quantity
+from leadline.core.ragged import Ragged
 from leadline.core.verbs import (
     VERBS,
     Batch,
@@ -42,12 +44,14 @@ from leadline.core.verbs import (
     Way,
     has_verb,
     require_verb,
+    swept,
     verbs_of,
     way_of,
 )
 
 __all__ = [
     "VERBS",
+    "Audio",
     "Batch",
     "Bits",
     "Categories",
@@ -72,6 +76,7 @@ __all__ = [
     "Player",
     "Predicts",
     "Quantity",
+    "Ragged",
     "Recipe",
     "ResourceError",
     "RunError",
@@ -91,6 +96,7 @@ __all__ = [
     "labels_from_json",
     "mean_quantity",
     "require_verb",
+    "swept",
     "verbs_of",
     "way_of",
 ]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from leadline.core.audio import Audio
 from leadline.core.columns import Categories, Table, Vectors
 from leadline.core.domain import Domain
 from leadline.core.errors import DataError
@@ -9,6 +10,7 @@ from leadline.core.pictures import Bits, Images
 from leadline.core.words import Counts, Tokens
 
 __all__ = [
+    "Audio",
     "Bits",
     "Categories",
     "Counts",
@@ -21,7 +23,7 @@ __all__ = [
 ]
 
 _KINDS: dict[str, type[Domain]] = {
-    kind.kind: kind for kind in (Images, Bits, Vectors, Categories, Table, Counts, Tokens)
+    kind.kind: kind for kind in (Images, Bits, Vectors, Categories, Table, Counts, Tokens, Audio)
 }
 
 

@@ -3,6 +3,7 @@
 A model is a `torch.nn.Module` that has some of the verbs; nothing else about it matters.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -29,6 +30,7 @@ __all__ = [
     "Way",
     "has_verb",
     "require_verb",
+    "swept",
     "verbs_of",
     "way_of",
 ]
@@ -192,6 +194,16 @@ def way_of(model: object) -> Way:
     raise VerbError(
         f"{type(model).__name__} cannot learn: give it loss(batch), players(), sweep(x) or stages()"
     )
+
+
+def swept(model: object, x: Tensor, y: Tensor | None = None) -> float:
+    """Let `model` take one full improvement step, and return its objective.
+
+    `sweep(x)` sees the samples alone; a model that learns from labels has `sweep(x, y)`.
+    """
+    step: Callable[..., Any] = model.sweep  # type: ignore[attr-defined]
+    labelled = "y" in inspect.signature(step).parameters
+    return float(step(x, y) if labelled else step(x))
 
 
 def _stages(model: object) -> bool:

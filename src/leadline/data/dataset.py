@@ -1,5 +1,9 @@
 """A data set: train, valid and test splits of raw samples with one domain.
 
+In-memory samples are one tensor: (n, *shape) where all are alike, a `Ragged` where they differ in length.
+Both are selected from, cut into batches, moved and counted in the same words, so whoever passes samples on
+need not know which it is.
+
 Symbols:
     n samples, d dimensions of a sample.
 """
@@ -24,6 +28,7 @@ from leadline.core import (
     Images,
     Labels,
     OptionError,
+    Ragged,
     Table,
     Vectors,
 )
@@ -52,6 +57,11 @@ class Stream(ABC):
     def digest(self) -> bytes:
         """Return a hash of what the samples are, without decoding them all."""
 
+    @property
+    def lengths(self) -> Tensor | None:
+        """Return the length of each sample, (n,), or None where all have one shape."""
+        return None
+
     def select(self, index: Tensor) -> "Stream":
         """Return the stream of the samples at `index` (k,)."""
         return _Selected(self, index)
@@ -69,6 +79,10 @@ class _Selected(Stream):
 
     def __getitem__(self, index: Tensor) -> Tensor:
         return self.source[self.index[index]]
+
+    @property
+    def lengths(self) -> Tensor | None:
+        return None if self.source.lengths is None else self.source.lengths[self.index]
 
     def digest(self) -> bytes:
         return hashlib.sha256(self.source.digest() + self.index.numpy().tobytes()).digest()
@@ -99,7 +113,8 @@ class Split:
     """Some samples of a data set.
 
     Args:
-        x: Raw samples: a tensor (n, *shape), or a stream that decodes them on demand.
+        x: Raw samples: a tensor (n, *shape), a `Ragged` of unequal lengths, or a stream that decodes
+            them on demand and gives either.
         y: Labels (n,) int64 with -1 for unknown, (n, D) float32 with NaN for unknown, or None.
     """
 
@@ -110,8 +125,9 @@ class Split:
         return len(self.x)
 
     def __repr__(self) -> str:
-        samples = "stream" if isinstance(self.x, Stream) else f"{self.x.dtype} {tuple(self.x.shape)}"
-        return f"Split({len(self)} samples, {samples})"
+        if isinstance(self.x, (Stream, Ragged)):
+            return f"Split({len(self)} samples, {'stream' if self.streamed else self.x})"
+        return f"Split({len(self)} samples, {self.x.dtype} {tuple(self.x.shape)})"
 
     @property
     def streamed(self) -> bool:
@@ -188,7 +204,8 @@ class Dataset:
             if isinstance(split.x, Stream):
                 digest.update(split.x.digest())
             else:
-                digest.update(_bytes(split.x))
+                for held in (split.x.offsets, split.x.flat) if isinstance(split.x, Ragged) else (split.x,):
+                    digest.update(_bytes(held))
             if split.y is not None:
                 digest.update(_bytes(split.y))
         return digest.hexdigest()[:16]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from leadline.core import Classes, Targets
-from leadline.data.dataset import Dataset, Split
+from leadline.data.dataset import Dataset, Split, Stream
 
 __all__ = ["Description", "describe"]
 
@@ -99,7 +99,6 @@ def describe(data: Dataset) -> Description:
     """Return what `data` holds."""
     splits = {"train": data.train, "valid": data.valid, "test": data.test}
     kind = "none" if data.labels is None else "classes" if isinstance(data.labels, Classes) else "targets"
-    size = sum(len(split) for split in splits.values()) * math.prod(data.domain.shape)
     return Description(
         name=data.name,
         source=data.source,
@@ -110,12 +109,20 @@ def describe(data: Dataset) -> Description:
         unknown={name: _unknown(data, split) for name, split in splits.items()},
         targets=_targets(data.labels, splits) if isinstance(data.labels, Targets) else {},
         fingerprint=data.fingerprint,
-        bytes=size * data.domain.dtype.itemsize,
+        bytes=sum(_bytes(split, data.domain.dtype.itemsize, data.domain.shape) for split in splits.values()),
         streamed=data.train.streamed,
         skipped=data.skipped,
         problems=data.problems,
         samples=tuple(data.domain.show(sample) for sample in _tensor(data.train.head(SHOWN))),
     )
+
+
+def _bytes(split: Split, size: int, shape: tuple[int, ...]) -> int:
+    """Return the size of the samples of a split, decoded."""
+    if isinstance(split.x, Stream):
+        lengths = split.x.lengths
+        return size * (len(split) * math.prod(shape) if lengths is None else int(lengths.sum()))
+    return split.x.numel() * split.x.element_size()
 
 
 def _tensor(split: Split) -> list[Tensor]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from leadline.core import Domain
+from leadline.core import Domain, Ragged
 from leadline.data.dataset import Split
 from leadline.data.found import Found, Part
 
@@ -44,7 +44,7 @@ def _keys(x: object) -> list[int]:
     """Return a number for each sample; equal samples have equal numbers."""
     if not isinstance(x, Tensor):
         return []
-    rows = x.contiguous().flatten(1).numpy()
+    rows = [row.numpy() for row in x] if isinstance(x, Ragged) else x.contiguous().flatten(1).numpy()
     return [hash(row.tobytes()) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""What files a folder of pictures or texts holds: classes and splits are sub-folders of those names.
+"""What files a folder of pictures, sounds or texts holds: sub-folders are classes and splits.
 
 The rules: sub-folders `train`, `valid` (or `val`, `validation`) and `test` are given splits; below
 them, or below the folder itself, each sub-folder is a class with all files in it and under it; a
@@ -22,7 +22,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Listed:
-    """The pictures, or texts, of a folder.
+    """The pictures, sounds or texts of a folder.
 
     Args:
         files: Paths below the folder, by split, in the order of their names.

@@ -24,6 +24,8 @@ from leadline.data.embedded import EMBEDDED, read_embedded
 from leadline.data.found import Ask, Faults, Found
 from leadline.data.idx import holds_idx, read_idx
 from leadline.data.images import read_images
+from leadline.data.packed import holds_packed, read_packed
+from leadline.data.sounds import holds_sounds, read_sounds
 from leadline.data.tables import holds_table, read_table
 from leadline.data.text import holds_text
 
@@ -55,9 +57,11 @@ SOURCES: tuple[Source, ...] = (
     Source("an embedded name", lambda path: path.name in EMBEDDED, read_embedded),
     Source("a file of IDX (MNIST)", holds_idx, read_idx),
     Source("a corpus (.dat, .ldac, .mtx, sparse .npz)", holds_bags, read_bags),
+    Source("packed clips of sound (.npz)", holds_packed, read_packed),
     Source("a file of arrays (.npz, .npy)", holds_arrays, read_arrays),
     Source("a text (.txt)", holds_text, read_windows_or_lines),
     Source("a table (.csv, .tsv, .parquet)", holds_table, read_table),
+    Source("a folder of sounds (.wav)", holds_sounds, read_sounds),
     Source("a folder of texts, or a .cor file", holds_documents, read_documents),
     Source("a folder of pictures", Path.is_dir, read_images),
 )
@@ -78,8 +82,8 @@ def load(
     """Return the data set of an embedded name, a file or a folder.
 
     Args:
-        name_or_path: "digits", "iris", "wine", "breast-cancer"; a folder of pictures, of texts or of IDX
-            files; a .npz, .npy, .csv, .tsv, .parquet, .txt, .dat, .ldac, .mtx or .cor file.
+        name_or_path: "digits", "iris", "wine", "breast-cancer"; a folder of pictures, of sounds, of texts or
+            of IDX files; a .npz, .npy, .csv, .tsv, .parquet, .txt, .dat, .ldac, .mtx or .cor file.
         seed: What the splits, and every other choice of samples, are a pure function of.
         labels: "5 per class" or "10%" hides the other training labels; "none" drops all labels.
         limit: Most samples to keep in all, every class in proportion.

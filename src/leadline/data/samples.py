@@ -18,6 +18,7 @@ from scipy.sparse import csr_matrix, hstack
 from torch import Tensor
 
 from leadline.core import (
+    Audio,
     Bits,
     Categories,
     Counts,
@@ -25,6 +26,7 @@ from leadline.core import (
     Domain,
     Images,
     LeadlineError,
+    Ragged,
     ShapeError,
     Table,
     Tokens,
@@ -41,11 +43,15 @@ from leadline.data.idx import holds_idx, read_idx
 from leadline.data.load import load
 from leadline.data.meaning import Array, meaning_of
 from leadline.data.npy import read_npy, read_npz
+from leadline.data.packed import clips_in, holds_packed
 from leadline.data.pictures import DAMAGE, decoded
 from leadline.data.rows import MISSING, rows_of
+from leadline.data.sounds import holds_sounds, sounds_below
 from leadline.data.tables import holds_table
 from leadline.data.text import UNKNOWN_TOKEN, coded, holds_text, text_of
 from leadline.data.vocabulary import bagged, words_of
+from leadline.data.wave import BROKEN
+from leadline.data.wave import decoded as heard
 
 __all__ = ["samples_for"]
 
@@ -66,8 +72,8 @@ def samples_for(
 
     Args:
         domain: What a sample must be.
-        names_or_paths: Pictures, folders of them, corpora, .csv, .tsv, .parquet, .npy, .npz, IDX or .txt
-            files, or the name of an embedded data set, which stands for its test split.
+        names_or_paths: Pictures, .wav files, folders of them, corpora, .csv, .tsv, .parquet, .npy, .npz,
+            IDX or .txt files, or the name of an embedded data set, which stands for its test split.
         source: What the data set of the domain was loaded from.
         options: The options it was loaded with; conversions among them are done again.
 
@@ -117,7 +123,8 @@ def _read(domain: Domain, name: str, options: Mapping[str, Any]) -> Read:
         if fits(path):
             return read(domain, path, options)
     ends = (
-        ".png, .jpg, .webp, .bmp, .csv, .tsv, .parquet, .npy, .npz, .txt, .dat, .ldac, .mtx, .cor, idx-ubyte"
+        ".png, .jpg, .webp, .bmp, .wav, .csv, .tsv, .parquet, .npy, .npz, .txt, .dat, .ldac, .mtx, .cor, "
+        "idx-ubyte"
     )
     raise DataError(f"{name}: cannot be read; files end in {ends}")
 
@@ -153,6 +160,27 @@ def _pictures(domain: Domain, path: Path, options: Mapping[str, Any]) -> Read:
             raise DataError(f"{file}: cannot be read as {domain} ({error})") from error
         x[place] = shades if levels == TOP + 1 else np.rint(shades * ((levels - 1) / TOP)).astype(np.uint8)
     return torch.from_numpy(x), [str(file) for file in files]
+
+
+def _sounds(domain: Domain, path: Path, options: Mapping[str, Any]) -> Read:
+    """Return clips at the rate of the domain, resampled where theirs is another."""
+    if not isinstance(domain, Audio):
+        raise DataError(f"{path}: is a sound, but {domain} is wanted")
+    files, rows = sounds_below(path), []
+    for file in files:
+        try:
+            rows.append(heard(file, domain))
+        except BROKEN as error:
+            raise DataError(f"{file}: cannot be read as {domain} ({error})") from error
+    return Ragged.of(rows), [str(file) for file in files]
+
+
+def _packed(domain: Domain, path: Path, options: Mapping[str, Any]) -> Read:
+    """Return all clips of a packed file, in their order."""
+    clips, held, _ = clips_in(path)
+    if held != domain:
+        raise DataError(f"{path}: holds {held}, but {domain} is wanted")
+    return clips, [f"{path}, clip {i}" for i in range(len(clips))]
 
 
 def _arrays(domain: Domain, path: Path, options: Mapping[str, Any]) -> Read:
@@ -363,10 +391,13 @@ def _short(text: str) -> str:
 
 READERS: tuple[tuple[Callable[[Path], bool], Callable[[Domain, Path, Mapping[str, Any]], Read]], ...] = (
     (holds_idx, _idx),
+    (holds_idx, _idx),
     (holds_bags, _bags),
+    (holds_packed, _packed),
     (holds_arrays, _arrays),
     (holds_table, _table),
     (holds_text, _text),
+    (holds_sounds, _sounds),
     (holds_documents, _bags),
     (_holds_pictures, _pictures),
 )

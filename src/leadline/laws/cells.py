@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from leadline.core import Counts, Domain, Table, Vectors
+from leadline.core import Audio, Counts, Domain, Table, Vectors
 
 __all__ = ["MOST_POINTS", "Cells", "cells_of", "random_rows"]
 
@@ -88,6 +88,8 @@ def cells_of(domain: Domain, most: int = MOST_POINTS) -> Cells | None:
 
 def random_rows(domain: Domain, n: int, generator: torch.Generator) -> Tensor:
     """Return `n` raw samples of independent dimensions, for a domain that comes without any data."""
+    if isinstance(domain, Audio):
+        return domain.noise(n, generator)
     if isinstance(domain, Counts):
         rates = torch.full((n, domain.dims), 2.0)
         return torch.poisson(rates, generator).to(domain.dtype)

@@ -23,7 +23,9 @@ def threads_for(session: Session, phase: Phase) -> int:
     """Return the number of CPU threads that suits a phase."""
     learner, batch = phase.learner, session.settings.batch_size
     if has_verb(learner, "sweep"):
-        cells = len(phase.train) * math.prod(session.record.run.domain.shape)
+        x = phase.train.x
+        sizes = abs(math.prod(session.record.run.domain.shape))
+        cells = x.numel() if isinstance(x, Tensor) else len(phase.train) * sizes
         return 1 if cells < _SMALL_SWEEP else torch.get_num_threads()
     x, y = phase.train.rows(torch.arange(min(batch, len(phase.train))))
     trial = copy.deepcopy(learner)  # a loss may change buffers (running averages, chains)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from leadline.core import DataError, DivergenceError
+from leadline.core import DataError, DivergenceError, swept
 from leadline.data import Split
 from leadline.training.descend import last_step
 from leadline.training.session import Phase, Session
@@ -23,12 +23,13 @@ def sweep(session: Session, phase: Phase) -> None:
     settings, position, learner = session.settings, session.position, phase.learner
     last = last_step(settings, 1)
     x = _in_memory(phase.train, learner).to(session.device)
+    y = None if phase.train.y is None else phase.train.y.to(session.device)
     learner.eval()
     session.restore = None
     session.optimizers = {}
     while not position.settled and position.step < last and not session.out_of_time():
         with torch.no_grad():
-            objective = float(learner.sweep(x))  # type: ignore[operator]
+            objective = swept(learner, x, y)
         if not math.isfinite(objective):
             raise DivergenceError(
                 f"the objective of {phase.name} is {objective} at sweep {position.step + 1}"

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from leadline.core import Bits, DataError, Density, Described, Domain, Images, Vectors
 from leadline.core.errors import checked_codes
 from leadline.core.randomness import categorical, normal, uniform_of_rows
-from leadline.models.graphical.gaussians import COVARIANCES, Covariance, Gaussians, widened
+from leadline.inference.gaussians import COVARIANCES, Covariance, Gaussians, widened
 
 __all__ = ["GMM"]
 
@@ -137,7 +137,7 @@ class GMM(nn.Module):
         restart, step, moved = self.progress.tolist()
         if step == 0:
             self._begin(x)
-        total, moments = self._expect(x)
+        total, moments = self.trial.expect(self._statistics(x, self.trial))
         objective = sum(_halves(total / x.shape[0] + self.domain.log_volume))
         if objective > best:
             self.best.load_state_dict(self.trial.state_dict())
@@ -234,16 +234,7 @@ class GMM(nn.Module):
                 f"gmm needs at least as many samples as components ({self.components}), got {x.shape[0]}"
             )
         rows = torch.randperm(x.shape[0], device="cpu")[:_START_ROWS].to(x.device)
-        u = self._coordinates(x[rows])
-        nearest = _nearest(u, _plus_plus(u, self.components))
-        counts = torch.bincount(nearest, minlength=self.components).to(u)
-        means = (
-            u.new_zeros(self.components, u.shape[1]).index_add_(0, nearest, u) / counts.clamp(min=1)[:, None]
-        )
-        inside = u - means[nearest]
-        shared = inside.T @ inside / u.shape[0]  # (d, d)
-        weights = counts.clamp(min=0.5) / counts.clamp(min=0.5).sum()
-        self.trial.place(weights.log(), means, self.trial.shaped(shared))
+        self.trial.begin(self._coordinates(x[rows]))
 
     def _reseed(self, x: Tensor, empty: Tensor, moments: Tensor) -> int:
         """Put empty components on random samples with the covariance of all data; return how many."""
@@ -251,17 +242,6 @@ class GMM(nn.Module):
         rows = torch.randint(x.shape[0], (count,), device="cpu").to(x.device)
         self.trial.revive(empty, self._coordinates(x[rows]), moments)
         return count
-
-    def _expect(self, x: Tensor) -> tuple[float, Tensor]:
-        """Return the summed log-likelihood of u and the moments r^T t(u), shape (K, f)."""
-        natural = self.trial.natural()
-        total, moments = natural.new_zeros(()), torch.zeros_like(natural).T
-        for t in self._statistics(x, self.trial):
-            joint = t @ natural  # (rows, K)
-            evidence = torch.logsumexp(joint, 1, keepdim=True)
-            total = total + evidence.sum()
-            moments = torch.addmm(moments, joint.sub_(evidence).exp_().T, t)
-        return float(total), moments
 
     def _statistics(
         self, x: Tensor, mixture: "Gaussians", *, draw: int | None = _LEARNED
@@ -299,21 +279,3 @@ def _halves(value: float) -> tuple[float, float]:
     """Return two float32 numbers whose sum is `value` to 48 bits: not every device has float64."""
     first = float(torch.tensor(value, dtype=torch.float32))
     return first, float(torch.tensor(value - first, dtype=torch.float32)) if math.isfinite(value) else 0.0
-
-
-def _plus_plus(u: Tensor, count: int) -> Tensor:
-    """Return `count` rows of `u` (n, d), each drawn in proportion to its squared distance to those before."""
-    first = torch.randint(u.shape[0], (), device="cpu").to(u.device)
-    centres = [u[first]]
-    distance = (u - centres[0]).square().sum(1)
-    for _ in range(count - 1):
-        # When every row lies on a centre all distances are zero and any row will do.
-        pick = categorical(distance.clamp(min=1e-300).log())
-        centres.append(u[pick])
-        distance = torch.minimum(distance, (u - u[pick]).square().sum(1))
-    return torch.stack(centres)
-
-
-def _nearest(u: Tensor, centres: Tensor) -> Tensor:
-    """Return the number of the nearest centre of each row: (n, d), (K, d) -> (n,)."""
-    return torch.cdist(u, centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)

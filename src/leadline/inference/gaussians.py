@@ -18,10 +18,13 @@ Source:
 """
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from leadline.core.randomness import categorical
 
 __all__ = ["COVARIANCES", "Covariance", "Gaussians", "widened"]
 
@@ -100,6 +103,35 @@ class Gaussians(nn.Module):
         else:
             rows = torch.cat([constant[:, None], linear, P / -2], 1)
         return rows.T.to(device=self.means.device, dtype=widened(self.means).dtype)
+
+    def expect(self, statistics: Iterable[Tensor]) -> tuple[float, Tensor]:
+        """Return the summed log-likelihood of points and the moments r^T t(u), shape (K, f).
+
+        Args:
+            statistics: t(u) of the points, some rows at a time.
+        """
+        natural = self.natural()
+        total, moments = natural.new_zeros(()), torch.zeros_like(natural).T
+        for t in statistics:
+            joint = t @ natural  # (rows, K)
+            evidence = torch.logsumexp(joint, 1, keepdim=True)
+            total = total + evidence.sum()
+            moments = torch.addmm(moments, joint.sub_(evidence).exp_().T, t)
+        return float(total), moments
+
+    def begin(self, u: Tensor) -> None:
+        """Stand on k-means++ centres of points (n, d), with their shared covariance.
+
+        The centres are drawn from torch's global generator.
+        """
+        components = self.log_weights.shape[0]
+        nearest = _nearest(u, _plus_plus(u, components))
+        counts = torch.bincount(nearest, minlength=components).to(u)
+        means = u.new_zeros(components, u.shape[1]).index_add_(0, nearest, u) / counts.clamp(min=1)[:, None]
+        inside = u - means[nearest]
+        shared = inside.T @ inside / u.shape[0]  # (d, d)
+        weights = counts.clamp(min=0.5) / counts.clamp(min=0.5).sum()
+        self.place(weights.log(), means, self.shaped(shared))
 
     def maximise(self, moments: Tensor) -> Tensor:
         """Become the most likely mixture of these moments (K, f); return which components are empty (K,).
@@ -181,6 +213,24 @@ class Gaussians(nn.Module):
 def widened(x: Tensor) -> Tensor:
     """Return `x` in float64, or in float32 where the device has no float64."""
     return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
+def _plus_plus(u: Tensor, count: int) -> Tensor:
+    """Return `count` rows of `u` (n, d), each drawn in proportion to its squared distance to those before."""
+    first = torch.randint(u.shape[0], (), device="cpu").to(u.device)
+    centres = [u[first]]
+    distance = (u - centres[0]).square().sum(1)
+    for _ in range(count - 1):
+        # When every row lies on a centre all distances are zero and any row will do.
+        pick = categorical(distance.clamp(min=1e-300).log())
+        centres.append(u[pick])
+        distance = torch.minimum(distance, (u - u[pick]).square().sum(1))
+    return torch.stack(centres)
+
+
+def _nearest(u: Tensor, centres: Tensor) -> Tensor:
+    """Return the number of the nearest centre of each row: (n, d), (K, d) -> (n,)."""
+    return torch.cdist(u, centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
 
 
 def _small(x: Tensor) -> Tensor:
