@@ -141,7 +141,7 @@ class Ragged(Tensor):
     def __iter__(self) -> Iterator[Tensor]:
         return (self.flat[first:last] for first, last in pairwise(self.offsets.tolist()))
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         low, high = (int(self.lengths.min()), int(self.lengths.max())) if len(self) else (0, 0)
         return f"Ragged({len(self)} rows of {low} to {high}, {self.flat.dtype})"
 

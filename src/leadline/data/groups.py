@@ -55,6 +55,10 @@ def arranged(
         if names_in(held):
             raise OptionError(f"held={held!r} needs split=FIELD, such as split=speaker")
         return {"train": part}
+    if not fields:
+        raise OptionError(
+            f'split={split} needs names that tell the {name}, label="{{label}}_{{speaker}}.wav"'
+        )
     if name not in fields:
         raise unknown_name("field to split by", str(name), [*fields, "random"])
     values = [str(value) for value in fields[str(name)]]

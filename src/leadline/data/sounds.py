@@ -235,7 +235,7 @@ def _domain(root: Path, every: dict[str, Header], rate: int | None, ask: Ask) ->
     if changed:
         ask.faults.note(f"{root}: {changed} of {len(every)} clips were resampled to {rate} samples a second")
     small = all(item.encoding == "int16" for item in every.values())
-    return Audio(rate or usual, "int16" if small else "float32")
+    return Audio(usual if rate is None else rate, "int16" if small else "float32")
 
 
 def _part(

@@ -77,7 +77,7 @@ def _read(path: Path) -> tuple[int, Array]:
         try:
             rate, values = wavfile.read(path, mmap=True)
         except ValueError as error:  # 24 bits a sample cannot be mapped
-            if "mmap" not in str(error):
+            if "container size" not in str(error):
                 raise
             rate, values = wavfile.read(path)
     if any(_CUT_OFF in str(item.message) for item in told):

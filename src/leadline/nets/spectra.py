@@ -30,10 +30,11 @@ from torch import Tensor, nn
 
 from leadline.core.errors import OptionError
 from leadline.core.ragged import Ragged
+from leadline.nets.dense import BatchNorm
 
 __all__ = ["Frames", "LogMel", "hertz", "mel", "slopes", "triangles", "windows"]
 
-NORMALISATIONS = ("none", "mean", "utterance")
+NORMALISATIONS = ("none", "mean", "utterance", "learned")
 _FLOOR = 1e-8
 _REACH = 2  # frames on each side of which a slope is taken
 _WIDEST = 3  # doublings of the transform after which bands are too many
@@ -137,8 +138,8 @@ class Frames(nn.Module):
         cepstra: Number C of cepstra to take instead of the energies, at most M; 0 for the energies.
         deltas: How often slopes over time are added: 0, 1 (velocity) or 2 (and acceleration).
         context: Frames on each side that stand beside each frame.
-        normalisation: "none", "mean" (each feature less its mean over the clip), or "utterance" (and over
-            its deviation).
+        normalisation: "none"; "mean", each feature less its mean over the clip; "utterance", that over its
+            deviation in the clip; "learned", that over its deviation in what was seen while training.
 
     Raises:
         OptionError: If an option is unknown or out of range.
@@ -169,6 +170,7 @@ class Frames(nn.Module):
         self.deltas, self.context, self.normalisation = deltas, context, normalisation
         self.register_buffer("cosines", _cosines(mels, cepstra), persistent=False)
         self.each = (cepstra or mels) * (1 + deltas)
+        self.unit = BatchNorm(self.each, affine=False) if normalisation == "learned" else nn.Identity()
         self.width = self.each * (1 + 2 * context)
 
     def forward(self, waves: Ragged) -> Ragged:
@@ -183,13 +185,13 @@ class Frames(nn.Module):
         return windows(self._normalised(frames), self.context)
 
     def _normalised(self, frames: Ragged) -> Ragged:
-        """Return features less their mean over the clip, and over their deviation if asked for."""
+        """Return features less their mean over the clip, and over a deviation if asked for."""
         if self.normalisation == "none":
             return frames
         owners = frames.owners
         centred = frames.flat - frames.mean()[owners]
-        if self.normalisation == "mean":
-            return frames.like(centred)
+        if self.normalisation != "utterance":
+            return frames.like(self.unit(centred) if len(centred) else centred)
         # one frame, or silence throughout, has no deviation: what is zero stays zero
         spread = frames.like(centred.square()).mean().sqrt().clamp(min=1e-2)
         return frames.like(centred / spread[owners])
