@@ -1,0 +1,318 @@
+r"""The junction tree: calibrated once, it answers every single question exactly.
+
+Cliques of an elimination order form a forest (`orders`). Messages run from the leaves to the roots and back
+(`sweeps`); then each clique holds the joint distribution of its variables given the evidence. The forest is
+found without evidence and serves all of it: an observed variable keeps one state, so evidence makes tables
+smaller, and new evidence costs one pass up and, for what is asked, one pass down.
+
+Where a factor is known to be the distribution of a child given its parents, a subtree without evidence that
+holds exactly the distributions of its own variables sends a constant, which is not computed.
+
+Symbols:
+    d variables, c cliques, n rows, Z weight of the evidence.
+
+Source:
+    Lauritzen and Spiegelhalter (1988), Local computations with probabilities on graphical structures,
+    JRSS-B 50(2); Jensen, Lauritzen and Olesen (1990); Koller and Friedman (2009), chapter 10.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from leadline.core.errors import DataError, ResourceError
+from leadline.inference import sweeps
+from leadline.inference.factors import Factor, FactorGraph, Floats, Ints
+from leadline.inference.orders import Cliques, Order, find_cliques
+
+__all__ = ["Calibrated", "JunctionTree", "available_memory", "checked_memory"]
+
+_BYTES = 8
+
+
+def available_memory() -> int:
+    """Return half the memory that is free now, in bytes: what an exact answer may take by default."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return 2 << 30
+
+
+def checked_memory(cliques: Cliques, limit: float | None) -> None:
+    """Check that the tables of a forest fit in `limit` bytes, or in half the free memory.
+
+    Raises:
+        ResourceError: If they do not; the message says what they would take.
+    """
+    most = available_memory() if limit is None else limit
+    need = cliques.states * _BYTES
+    if need > most:
+        raise ResourceError(
+            f"an exact answer needs {_size(need)} for tables of up to {cliques.width + 1} variables "
+            f"(treewidth at most {cliques.width}), more than the limit of {_size(most)}; "
+            "use method='loopy' or raise the limit"
+        )
+
+
+def _size(count: float) -> str:
+    """Return a number of bytes in words."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} PB"
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """What the tree holds for one evidence.
+
+    Args:
+        log_partition: Log of the weight of the evidence, in nats (log Z without evidence).
+        marginals: Distribution of each variable that was asked for; observed ones are certain.
+    """
+
+    log_partition: float
+    marginals: dict[int, Floats]
+
+
+class JunctionTree:
+    """A junction tree over a factor graph.
+
+    Args:
+        graph: The factors.
+        order: "min_fill", "min_weight", or all variables in the order in which to eliminate them.
+        limit: Most bytes that the tables may take; half the free memory by default.
+
+    Raises:
+        ResourceError: If the tables would take more; nothing has been allocated then.
+
+    Example:
+        >>> rain = Factor((0,), np.array([0.75, 0.25]), child=0)
+        >>> wet = Factor((0, 1), np.array([[1.0, 0.0], [0.5, 0.5]]), child=1)
+        >>> tree = JunctionTree(FactorGraph((2, 2), (rain, wet)))
+        >>> answer = tree.calibrate({1: 0})
+        >>> answer.marginals[0].round(3).tolist(), round(math.exp(answer.log_partition), 3)
+        ([0.857, 0.143], 0.875)
+    """
+
+    def __init__(
+        self, graph: FactorGraph, order: Order | Sequence[int] = "min_fill", limit: float | None = None
+    ) -> None:
+        self.graph = graph
+        self.cliques = find_cliques(graph, order)
+        checked_memory(self.cliques, limit)
+        self._forest = (self.cliques.starts, self.cliques.members, self.cliques.own, self.cliques.parent)
+        self._sizes = np.array(graph.sizes, dtype=np.int64)
+        self._pack()
+        self._tables, self._messages, self._scales = np.empty(0), np.empty(0), np.empty(len(self.cliques.own))
+
+    @property
+    def width(self) -> int:
+        """Return the number of variables of the largest clique, less one: no less than the treewidth."""
+        return self.cliques.width
+
+    @property
+    def memory(self) -> float:
+        """Return the bytes that the tables take without evidence."""
+        return self.cliques.states * _BYTES
+
+    def calibrate(
+        self, evidence: Mapping[int, int] | None = None, wanted: Iterable[int] | None = None
+    ) -> Calibrated:
+        """Return the weight of the evidence and the distributions given it.
+
+        Args:
+            evidence: Observed states by variable.
+            wanted: The variables asked for, all by default; fewer cost less.
+
+        Raises:
+            DataError: If the evidence has probability zero.
+        """
+        observed, sizes, shape = self._observe(evidence or {})
+        log_partition = self._up(observed, sizes, shape, maxima=False)
+        asked = range(len(sizes)) if wanted is None else list(wanted)
+        offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
+        np.cumsum(sizes, out=offsets[1:])
+        flat = np.empty(int(offsets[-1]))
+        chosen = self._ancestry(asked) if wanted is not None else np.ones(len(shape[0]), dtype=np.int64)
+        sweeps.pass_down(self._forest, shape, sizes, chosen, self._tables, self._messages, self._scales, flat, offsets)
+        marginals = {}
+        for v in asked:
+            if observed[v] >= 0:
+                marginals[v] = np.zeros(self.graph.sizes[v])
+                marginals[v][observed[v]] = 1.0
+            else:
+                marginals[v] = flat[offsets[v] : offsets[v + 1]]
+        return Calibrated(log_partition, marginals)
+
+    def log_partition(self, evidence: Mapping[int, int] | None = None) -> float:
+        """Return the log of the weight of the evidence, in nats.
+
+        Raises:
+            DataError: If the evidence has probability zero.
+        """
+        return self._up(*self._observe(evidence or {}), maxima=False)
+
+    def beliefs(self, evidence: Mapping[int, int] | None = None) -> tuple[float, list[Floats]]:
+        """Return log Z and the distribution of each factor's scope given the evidence, shaped as its table.
+
+        These are the expected counts of EM and the gradient of log Z in the logs of the tables.
+
+        Raises:
+            DataError: If the evidence has probability zero.
+        """
+        log_partition = self.calibrate(evidence).log_partition
+        observed, sizes, shape = self._observe(evidence or {})
+        return log_partition, [self._belief(f, observed, sizes, shape) for f in range(len(self.graph.factors))]
+
+    def maximise(self, evidence: Mapping[int, int] | None = None) -> tuple[Ints, float]:
+        """Return the state of all variables of the largest weight given the evidence, and its log weight.
+
+        Raises:
+            DataError: If the evidence has probability zero.
+        """
+        observed, sizes, shape = self._observe(evidence or {})
+        log_weight = self._up(observed, sizes, shape, maxima=True)
+        x = np.zeros((1, len(sizes)), dtype=np.int64)
+        sweeps.trace(self._forest, shape, sizes, self._tables, np.empty((0, 0)), x)
+        return np.where(observed >= 0, observed, x[0]), log_weight
+
+    def sample(self, uniforms: Floats, evidence: Mapping[int, int] | None = None) -> Ints:
+        """Return independent draws from the distribution given the evidence: (n, c) -> (n, d).
+
+        Args:
+            uniforms: Draws from U[0, 1), a column a clique.
+            evidence: Observed states by variable.
+
+        Raises:
+            DataError: If the evidence has probability zero.
+        """
+        observed, sizes, shape = self._observe(evidence or {})
+        self._up(observed, sizes, shape, maxima=False)
+        x = np.zeros((len(uniforms), len(sizes)), dtype=np.int64)
+        sweeps.trace(self._forest, shape, sizes, self._tables, uniforms, x)
+        return np.where(observed >= 0, observed, x)
+
+    def _pack(self) -> None:
+        """Lay the factors one after another, and find the clique of each."""
+        factors, position, home = self.graph.factors, self.cliques.position, self.cliques.home
+        starts, scope, strides, value_at, holders = [0], [], [], [0], []
+        for factor in factors:
+            order = sorted(range(len(factor.scope)), key=lambda axis: position[factor.scope[axis]])
+            steps = _strides(factor.table.shape)
+            scope += [factor.scope[axis] for axis in order]
+            strides += [steps[axis] for axis in order]
+            starts.append(len(scope))
+            value_at.append(value_at[-1] + factor.table.size)
+            free = [v for v in scope[starts[-2] :] if self.graph.sizes[v] > 1]  # variables of one state join nothing
+            holders.append(int(home[(free or scope[starts[-2] :] or [0])[0]]))
+        count = len(self.cliques.own)
+        self._holder = holders
+        by_clique = np.argsort(np.array(holders, dtype=np.int64), kind="stable")
+        held = np.zeros(count + 1, dtype=np.int64)
+        np.cumsum(np.bincount(np.array(holders, dtype=np.int64), minlength=count), out=held[1:])
+        self._holds = (held, by_clique.astype(np.int64))
+        self._scopes = tuple(np.array(part, dtype=np.int64) for part in (starts, scope, strides))
+        flat = [factor.table.ravel() for factor in factors]
+        self._values = (np.concatenate(flat) if flat else np.empty(0), np.array(value_at, dtype=np.int64))
+        self._scratch = np.empty(max([1, *(factor.table.size for factor in factors)]))
+        self._child = np.array([-1 if f.child is None else f.child for f in factors], dtype=np.int64)
+        if not _acyclic(self.graph):
+            self._child[:] = -1
+
+    def _observe(self, evidence: Mapping[int, int]) -> tuple[Ints, Ints, tuple[Ints, Ints, Ints, Ints]]:
+        """Return observed states (-1 where none), states left, and the layout of the tables for them."""
+        self.graph.check_evidence(evidence)
+        observed = np.full(len(self._sizes), -1)
+        if evidence:
+            observed[list(evidence)] = list(evidence.values())
+        sizes = np.where(observed >= 0, 1, self._sizes)
+        shape = sweeps.layout(*self._forest[:3], sizes)
+        if len(self._tables) < shape[2][-1]:
+            self._tables = np.empty(int(shape[2][-1]))
+        if len(self._messages) < shape[3][-1]:
+            self._messages = np.empty(int(shape[3][-1]))
+        return observed, sizes, shape
+
+    def _up(
+        self, observed: Ints, sizes: Ints, shape: tuple[Ints, Ints, Ints, Ints], *, maxima: bool
+    ) -> float:
+        """Pass messages to the roots and return the log of the total, or largest, weight."""
+        plain = np.zeros(len(shape[0]), dtype=np.int64)
+        if not maxima:
+            plain = sweeps.plain_cliques(
+                self._forest[3], self.cliques.home, self._forest[2], self._holds, self._scopes, self._child, observed
+            )
+        total = sweeps.pass_up(
+            self._forest, shape, sizes, observed, self._holds, self._scopes, self._values, plain,
+            self._tables, self._messages, self._scales, self._scratch, maxima,
+        )  # fmt: skip
+        if total == -math.inf:
+            raise DataError("the evidence has probability zero" if (observed >= 0).any() else "every state has weight zero")
+        return float(total)
+
+    def _ancestry(self, variables: Iterable[int]) -> Ints:
+        """Return which cliques lie between a root and the clique of one of the variables."""
+        chosen = np.zeros(len(self.cliques.own), dtype=np.int64)
+        for v in variables:
+            c = int(self.cliques.home[v])
+            while c >= 0 and not chosen[c]:
+                chosen[c] = 1
+                c = int(self.cliques.parent[c])
+        return chosen
+
+    def _belief(
+        self, number: int, observed: Ints, sizes: Ints, shape: tuple[Ints, Ints, Ints, Ints]
+    ) -> Floats:
+        """Return the distribution of a factor's scope, from the clique that holds it."""
+        factor = self.graph.factors[number]
+        out = np.zeros(factor.table.shape)
+        starts, scope, _ = self._scopes
+        part = scope[starts[number] : starts[number + 1]]
+        c = int(self._holder[number])
+        whole = self.cliques.members[self.cliques.starts[c] : self.cliques.starts[c + 1]]
+        kept = np.empty(int(sizes[part].prod()))
+        sweeps.gathered(self._tables[shape[2][c] : shape[2][c + 1]], whole, part, sizes, kept)
+        left = tuple(slice(None) if observed[v] < 0 else slice(observed[v], observed[v] + 1) for v in factor.scope)
+        axes = [list(part).index(v) for v in factor.scope]
+        out[left] = kept.reshape(sizes[part]).transpose(axes)
+        return out
+
+
+def _strides(shape: Sequence[int]) -> list[int]:
+    """Return the stride of each axis of a table, in entries."""
+    steps = [1] * len(shape)
+    for axis in range(len(shape) - 2, -1, -1):
+        steps[axis] = steps[axis + 1] * shape[axis + 1]
+    return steps
+
+
+def _acyclic(graph: FactorGraph) -> bool:
+    """Return whether each variable is the child of at most one factor and nobody is their own ancestor."""
+    parents: dict[int, tuple[int, ...]] = {}
+    for factor in graph.factors:
+        if factor.child is not None:
+            if factor.child in parents:
+                return False
+            parents[factor.child] = factor.scope
+    below: dict[int, list[int]] = {}
+    waiting: dict[int, int] = {}
+    for child, scope in parents.items():
+        waiting[child] = len(scope) - 1
+        for v in scope:
+            below.setdefault(v, []).append(child)
+    ready = [v for v in below if v not in parents] + [v for v, count in waiting.items() if count == 0]
+    done = 0
+    while ready:
+        v = ready.pop()
+        done += v in parents
+        for child in below.get(v, ()):
+            if child != v:
+                waiting[child] -= 1
+                if waiting[child] == 0:
+                    ready.append(child)
+    return done == len(parents)

@@ -1,0 +1,478 @@
+r"""Compiled loops of the junction tree: tables multiplied into cliques, summed out of them, passed on.
+
+A clique's table lies in memory with its own variables first and the separator to its parent last, both in the
+order of elimination. So it is a matrix (own states, separator states): the message to the parent is the sum of
+its rows, and the message from the parent scales its columns. A table over any other part of the clique is
+matched with it by *blocks*: runs of neighbouring axes that the part has, or lacks, taken together. Walking
+the blocks needs no index per entry, and its inner loops run over contiguous memory.
+
+Numbers are plain, not logarithms, so that an exact zero stays one. Each message is scaled to sum to one (to a
+largest entry of one for maxima) and the logarithms of the scales add up to log Z.
+
+Symbols:
+    c clique, m its members, R own states, S separator states, block: (size, step in the part's table).
+
+Source:
+    Jensen, Lauritzen and Olesen (1990), Bayesian updating in causal probabilistic networks by local
+    computations (the division by the old separator); Koller and Friedman (2009), section 10.3.
+"""
+
+import numpy as np
+
+from leadline.inference.compiled import compiled
+from leadline.inference.factors import Floats, Ints
+
+__all__ = ["gathered", "layout", "marginals_of", "pass_down", "pass_up", "sliced"]
+
+_MOST_AXES = 64
+
+
+@compiled
+def layout(starts: Ints, members: Ints, own: Ints, sizes: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return (R, S) of each clique and where the tables of cliques and separators start, (c,) and (c + 1,)."""
+    count = len(own)
+    rows, columns = np.ones(count, dtype=np.int64), np.ones(count, dtype=np.int64)
+    table_at, message_at = np.zeros(count + 1, dtype=np.int64), np.zeros(count + 1, dtype=np.int64)
+    for c in range(count):
+        for i in range(starts[c], starts[c + 1]):
+            if i < starts[c] + own[c]:
+                rows[c] *= sizes[members[i]]
+            else:
+                columns[c] *= sizes[members[i]]
+        table_at[c + 1] = table_at[c] + rows[c] * columns[c]
+        message_at[c + 1] = message_at[c] + columns[c]
+    return rows, columns, table_at, message_at
+
+
+@compiled
+def _blocks(whole: Ints, part: Ints, sizes: Ints, block: Ints, step: Ints) -> int:
+    """Write the blocks of a clique's axes against a part's, innermost first; return how many, at least two.
+
+    Both lists of variables are in the order of elimination; variables of one state do not count.
+    """
+    count, unit = 0, 1
+    inside = False
+    j = len(part) - 1
+    for i in range(len(whole) - 1, -1, -1):
+        size = sizes[whole[i]]
+        if size == 1:
+            continue
+        while j >= 0 and sizes[part[j]] == 1:
+            j -= 1
+        match = j >= 0 and part[j] == whole[i]
+        if match:
+            j -= 1
+        if count > 0 and match == inside:
+            block[count - 1] *= size
+        else:
+            block[count] = size
+            step[count] = unit if match else 0
+            inside = match
+            count += 1
+        if match:
+            unit *= size
+    while count < 2:
+        block[count], step[count] = 1, 0
+        count += 1
+    return count
+
+
+@compiled
+def _times(table: Floats, part: Floats, block: Ints, step: Ints, count: int, fresh: bool) -> None:  # noqa: FBT001
+    """Multiply a part's table into a clique's, or write it there if the clique's is fresh."""
+    end, zero, one = np.uint64(len(table)), np.uint64(0), np.uint64(1)
+    inner, outer = np.uint64(block[0]), np.uint64(block[1])
+    along, across = np.uint64(step[0] > 0), np.uint64(step[1])
+    turn = np.zeros(count, dtype=np.int64)
+    t, s = zero, 0
+    if fresh:
+        table[:] = 1.0
+    while t < end:
+        u = np.uint64(s)
+        if along == one:
+            for _ in range(outer):
+                for b in range(inner):
+                    table[t + b] *= part[u + b]
+                t += inner
+                u += across
+        else:
+            for _ in range(outer):
+                x = part[u]
+                for b in range(inner):
+                    table[t + b] *= x
+                t += inner
+                u += across
+        s = _turned(turn, block, step, count, s)
+
+
+@compiled
+def _turned(turn: Ints, block: Ints, step: Ints, count: int, place: int) -> int:
+    """Turn the odometer of the outer blocks by one, and return the place in the part's table."""
+    for k in range(2, count):
+        turn[k] += 1
+        place += step[k]
+        if turn[k] < block[k]:
+            return place
+        place -= step[k] * block[k]
+        turn[k] = 0
+    return place
+
+
+@compiled
+def _sum_onto(table: Floats, part: Floats, block: Ints, step: Ints, count: int) -> None:
+    """Add a clique's table, summed over what the part lacks, to the part's table."""
+    end, zero, one = np.uint64(len(table)), np.uint64(0), np.uint64(1)
+    inner, outer = np.uint64(block[0]), np.uint64(block[1])
+    along, across = np.uint64(step[0] > 0), np.uint64(step[1])
+    turn = np.zeros(count, dtype=np.int64)
+    t, s = zero, 0
+    while t < end:
+        u = np.uint64(s)
+        if along == one:
+            for _ in range(outer):
+                for b in range(inner):
+                    part[u + b] += table[t + b]
+                t += inner
+                u += across
+        else:
+            for _ in range(outer):
+                total = 0.0
+                for b in range(inner):
+                    total += table[t + b]
+                part[u] += total
+                t += inner
+                u += across
+        s = _turned(turn, block, step, count, s)
+
+
+@compiled
+def sliced(
+    values: Floats, start: int, variables: Ints, strides: Ints, sizes: Ints, observed: Ints, out: Floats
+) -> int:
+    """Write a factor's table at the observed states, axes in the order of elimination; return its length.
+
+    Args:
+        values: The tables of all factors, one after another.
+        start: Where this one's starts.
+        variables: Its scope in the order of elimination.
+        strides: The stride of each of them in the table.
+        sizes: States left of each variable: one where observed.
+        observed: The observed state of each variable, or -1.
+        out: Where to write.
+    """
+    turn = np.zeros(_MOST_AXES, dtype=np.int64)
+    length, place = 1, start
+    axes = len(variables)
+    for i in range(axes):
+        length *= sizes[variables[i]]
+        if observed[variables[i]] >= 0:
+            place += strides[i] * observed[variables[i]]
+    inner = sizes[variables[axes - 1]] if axes else 1
+    stride = strides[axes - 1] if axes else 0
+    for t in range(0, length, inner):
+        for b in range(inner):
+            out[t + b] = values[place + b * stride]
+        for k in range(axes - 2, -1, -1):
+            turn[k] += 1
+            place += strides[k]
+            if turn[k] < sizes[variables[k]]:
+                break
+            place -= strides[k] * sizes[variables[k]]
+            turn[k] = 0
+    return length
+
+
+@compiled
+def _filled(
+    c: int, table: Floats, whole: Ints, sizes: Ints, observed: Ints, holds: tuple[Ints, Ints],
+    scopes: tuple[Ints, Ints, Ints], values: tuple[Floats, Ints], scratch: Floats, block: Ints, step: Ints,
+) -> bool:
+    """Multiply the clique's factors into its table; return whether the table is still unwritten."""
+    fresh = True
+    for h in range(holds[0][c], holds[0][c + 1]):
+        f = holds[1][h]
+        a, b = scopes[0][f], scopes[0][f + 1]
+        part = scopes[1][a:b]
+        length = sliced(values[0], values[1][f], part, scopes[2][a:b], sizes, observed, scratch)
+        count = _blocks(whole, part, sizes, block, step)
+        _times(table, scratch[:length], block, step, count, fresh)
+        fresh = False
+    return fresh
+
+
+@compiled
+def _rows_summed(table: Floats, message: Floats) -> None:
+    """Write the sum over own states (R, S) -> (S,)."""
+    S = len(message)
+    message[:] = 0.0
+    for start in range(0, len(table), S):
+        row = table[start : start + S]
+        for s in range(S):
+            message[s] += row[s]
+
+
+@compiled
+def _rows_maximised(table: Floats, message: Floats) -> None:
+    """Write the largest over own states (R, S) -> (S,)."""
+    S = len(message)
+    message[:] = 0.0
+    for start in range(0, len(table), S):
+        row = table[start : start + S]
+        for s in range(S):
+            message[s] = max(message[s], row[s])
+
+
+@compiled
+def _scaled(message: Floats, maxima: bool) -> float:  # noqa: FBT001
+    """Divide a message by its sum, or its largest entry; return what it was divided by."""
+    scale = message.max() if maxima else message.sum()
+    if scale > 0.0:
+        message /= scale
+    return scale
+
+
+@compiled
+def pass_up(
+    forest: tuple[Ints, Ints, Ints, Ints], shape: tuple[Ints, Ints, Ints, Ints], sizes: Ints, observed: Ints,
+    holds: tuple[Ints, Ints], scopes: tuple[Ints, Ints, Ints], values: tuple[Floats, Ints],
+    plain: Ints, tables: Floats, messages: Floats, scales: Floats, scratch: Floats, maxima: bool,  # noqa: FBT001
+) -> float:
+    """Fill all cliques and pass messages from the leaves to the roots; return the log of the total weight.
+
+    Args:
+        forest: starts, members, own, parent of the cliques.
+        shape: What `layout` returned.
+        sizes: States left of each variable.
+        observed: The observed state of each variable, or -1.
+        holds: The factors of each clique: starts and numbers.
+        scopes: starts, variables in the order of elimination, strides of each factor.
+        values: All tables, and where each starts.
+        plain: Which cliques' messages are known to be constant and are not passed.
+        tables: Room for all cliques; left holding products of factors and messages from below.
+        messages: Room for all separators; left holding the scaled messages.
+        scales: Room for what each message was divided by (c,).
+        scratch: Room for the largest factor.
+        maxima: Whether to maximise in place of summing.
+
+    Returns:
+        log Z in nats, or log of the largest weight; -inf if no state agrees with the evidence.
+    """
+    starts, members, own, parent = forest
+    _, _, table_at, message_at = shape
+    block, step = np.zeros(_MOST_AXES, dtype=np.int64), np.zeros(_MOST_AXES, dtype=np.int64)
+    first_child, next_sibling = _children(parent)
+    total = 0.0
+    for c in range(len(own)):
+        whole = members[starts[c] : starts[c + 1]]
+        table = tables[table_at[c] : table_at[c + 1]]
+        fresh = _filled(c, table, whole, sizes, observed, holds, scopes, values, scratch, block, step)
+        k = first_child[c]
+        while k >= 0:
+            if plain[k] == 0:
+                count = _blocks(whole, members[starts[k] + own[k] : starts[k + 1]], sizes, block, step)
+                _times(table, messages[message_at[k] : message_at[k + 1]], block, step, count, fresh)
+                fresh = False
+            k = next_sibling[k]
+        if fresh:
+            table[:] = 1.0
+        message = messages[message_at[c] : message_at[c + 1]]
+        if plain[c] == 1:
+            message[:] = 1.0
+            scales[c] = 1.0
+            continue
+        if maxima:
+            _rows_maximised(table, message)
+        else:
+            _rows_summed(table, message)
+        scales[c] = _scaled(message, maxima)
+        if not scales[c] > 0.0:
+            return -np.inf
+        total += np.log(scales[c])
+    return total
+
+
+@compiled
+def _children(parent: Ints) -> tuple[Ints, Ints]:
+    """Return the first child of each clique and the next child of the same parent, or -1."""
+    first, following = np.full(len(parent), -1), np.full(len(parent), -1)
+    for c in range(len(parent) - 1, -1, -1):
+        if parent[c] >= 0:
+            following[c] = first[parent[c]]
+            first[parent[c]] = c
+    return first, following
+
+
+@compiled
+def pass_down(
+    forest: tuple[Ints, Ints, Ints, Ints], shape: tuple[Ints, Ints, Ints, Ints], sizes: Ints, wanted: Ints,
+    tables: Floats, messages: Floats, scales: Floats, marginals: Floats, marginal_at: Ints,
+) -> None:
+    """Pass messages from the roots to the leaves: cliques become beliefs, own variables get their marginals.
+
+    Args:
+        forest: starts, members, own, parent of the cliques.
+        shape: What `layout` returned.
+        sizes: States left of each variable.
+        wanted: Which cliques are asked for; with a clique its ancestors must be.
+        tables: What `pass_up` left; becomes the joint distribution of each wanted clique.
+        messages: What `pass_up` left.
+        scales: What `pass_up` left.
+        marginals: Room for the distributions of all variables, over the states left.
+        marginal_at: Where each variable's starts.
+    """
+    starts, members, own, parent = forest
+    rows, _, table_at, message_at = shape
+    block, step = np.zeros(_MOST_AXES, dtype=np.int64), np.zeros(_MOST_AXES, dtype=np.int64)
+    totals = np.empty(rows.max() if len(rows) else 1)
+    for c in range(len(own) - 1, -1, -1):
+        if wanted[c] == 0:
+            continue
+        message = messages[message_at[c] : message_at[c + 1]]
+        ratio = np.zeros(len(message))
+        if parent[c] >= 0:
+            p = parent[c]
+            whole = members[starts[p] : starts[p + 1]]
+            count = _blocks(whole, members[starts[c] + own[c] : starts[c + 1]], sizes, block, step)
+            _sum_onto(tables[table_at[p] : table_at[p + 1]], ratio, block, step, count)
+        else:
+            ratio[0] = 1.0
+        for s in range(len(message)):
+            ratio[s] = ratio[s] / (message[s] * scales[c]) if message[s] > 0.0 else 0.0
+        _columns_scaled(tables[table_at[c] : table_at[c + 1]], ratio, totals)
+        marginals_of(totals[: rows[c]], members[starts[c] : starts[c] + own[c]], sizes, marginals, marginal_at)
+
+
+@compiled
+def _columns_scaled(table: Floats, ratio: Floats, totals: Floats) -> None:
+    """Multiply each column by its ratio, and write the sum of each row: (R, S), (S,) -> (R,)."""
+    S = len(ratio)
+    if S == 1:
+        table *= ratio[0]
+        totals[: len(table)] = table
+        return
+    for r in range(len(table) // S):
+        row = table[r * S : r * S + S]
+        total = 0.0
+        for s in range(S):
+            row[s] *= ratio[s]
+            total += row[s]
+        totals[r] = total
+
+
+@compiled
+def marginals_of(joint: Floats, variables: Ints, sizes: Ints, marginals: Floats, marginal_at: Ints) -> None:
+    """Write the marginals of all variables of a joint table, which is overwritten."""
+    length = len(joint)
+    for i in range(len(variables) - 1, -1, -1):
+        v = variables[i]
+        size = sizes[v]
+        out = marginals[marginal_at[v] : marginal_at[v] + size]
+        out[:] = 0.0
+        rest = length // size
+        for r in range(rest):
+            total = 0.0
+            for s in range(size):
+                x = joint[r * size + s]
+                out[s] += x
+                total += x
+            joint[r] = total
+        length = rest
+
+
+@compiled
+def gathered(table: Floats, whole: Ints, part: Ints, sizes: Ints, out: Floats) -> None:
+    """Write a clique's table summed onto a part of its variables, both in the order of elimination."""
+    block, step = np.zeros(_MOST_AXES, dtype=np.int64), np.zeros(_MOST_AXES, dtype=np.int64)
+    count = _blocks(whole, part, sizes, block, step)
+    out[:] = 0.0
+    _sum_onto(table, out, block, step, count)
+
+
+@compiled
+def plain_cliques(
+    parent: Ints, home: Ints, own: Ints, holds: tuple[Ints, Ints], scopes: tuple[Ints, Ints, Ints], child: Ints,
+    observed: Ints,
+) -> Ints:
+    """Return which cliques' messages are constant: their subtree holds just its own variables' distributions.
+
+    A subtree is so if no variable of its factors is observed, every factor is the distribution of a variable
+    that is eliminated in the subtree, and there are as many factors as such variables.
+    """
+    count = len(own)
+    plain, spare = np.ones(count, dtype=np.int64), own.copy()
+    last = np.arange(count)  # the clique nearest the root in which a variable of a subtree's factors ends
+    for c in range(count):
+        for h in range(holds[0][c], holds[0][c + 1]):
+            f = holds[1][h]
+            spare[c] -= 1
+            if child[f] < 0:
+                plain[c] = 0
+            else:
+                last[c] = max(last[c], home[child[f]])
+            for i in range(scopes[0][f], scopes[0][f + 1]):
+                if observed[scopes[1][i]] >= 0:
+                    plain[c] = 0
+        p = parent[c]
+        if p >= 0:
+            spare[p] += spare[c]
+            last[p] = max(last[p], last[c])
+            if plain[c] == 0:
+                plain[p] = 0
+        # with all factors distributions of different variables, equal counts mean they are the subtree's own
+        if plain[c] == 1 and (spare[c] != 0 or last[c] > c):
+            plain[c] = 2
+    for c in range(count):
+        if plain[c] == 2:
+            plain[c] = 0
+    return plain
+
+
+@compiled
+def trace(
+    forest: tuple[Ints, Ints, Ints, Ints], shape: tuple[Ints, Ints, Ints, Ints], sizes: Ints, tables: Floats,
+    uniforms: Floats, x: Ints,
+) -> None:
+    """Walk from the roots down and write each row's states: the likeliest, or drawn with `uniforms` (n, c).
+
+    Args:
+        forest: starts, members, own, parent of the cliques.
+        shape: What `layout` returned.
+        sizes: States left of each variable.
+        tables: What `pass_up` left.
+        uniforms: Draws from U[0, 1), or nothing for the likeliest state.
+        x: Room for the rows (n, d).
+    """
+    starts, members, own, _ = forest
+    rows, columns, table_at, _ = shape
+    for n in range(len(x)):
+        for c in range(len(own) - 1, -1, -1):
+            column = 0
+            for i in range(starts[c] + own[c], starts[c + 1]):
+                column = column * sizes[members[i]] + x[n, members[i]]
+            table = tables[table_at[c] : table_at[c + 1]]
+            if len(uniforms):
+                row = _drawn(table, rows[c], columns[c], column, uniforms[n, c])
+            else:
+                row = np.argmax(table[column :: columns[c]])
+            for i in range(starts[c] + own[c] - 1, starts[c] - 1, -1):
+                v = members[i]
+                x[n, v] = row % sizes[v]
+                row //= sizes[v]
+
+
+@compiled
+def _drawn(table: Floats, rows: int, columns: int, column: int, uniform: float) -> int:
+    """Return a row drawn in proportion to a column of the table."""
+    total = 0.0
+    for r in range(rows):
+        total += table[r * columns + column]
+    left = uniform * total
+    last = 0
+    for r in range(rows):
+        weight = table[r * columns + column]
+        if weight > 0.0:
+            last = r
+            left -= weight
+            if left < 0.0:
+                return r
+    return last
