@@ -265,10 +265,12 @@ def pass_up(
     for c in range(len(own)):
         whole = members[starts[c] : starts[c + 1]]
         table = tables[table_at[c] : table_at[c + 1]]
+        mixed = False
         fresh = _filled(c, table, whole, sizes, observed, holds, scopes, values, scratch, block, step)
         k = first_child[c]
         while k >= 0:
             if plain[k] == 0:
+                mixed = True
                 count = _blocks(whole, members[starts[k] + own[k] : starts[k + 1]], sizes, block, step)
                 _times(table, messages[message_at[k] : message_at[k + 1]], block, step, count, fresh)
                 fresh = False
@@ -278,13 +280,14 @@ def pass_up(
         message = messages[message_at[c] : message_at[c + 1]]
         if plain[c] == 1:
             message[:] = 1.0
-            scales[c] = 1.0
-            continue
-        if maxima:
-            _rows_maximised(table, message)
+            # every column has the same sum; it is one unless messages from below were scaled
+            scales[c] = table[:: len(message)].sum() if mixed else 1.0
         else:
-            _rows_summed(table, message)
-        scales[c] = _scaled(message, maxima)
+            if maxima:
+                _rows_maximised(table, message)
+            else:
+                _rows_summed(table, message)
+            scales[c] = _scaled(message, maxima)
         if not scales[c] > 0.0:
             return -np.inf
         total += np.log(scales[c])
