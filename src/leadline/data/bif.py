@@ -77,7 +77,10 @@ def bif_of(network: Network) -> str:
     states = [[_quoted(value) for value in values] for values in network.values]
     names = [_quoted(name) for name in network.columns]
     for v, name in enumerate(names):
-        lines += [f"variable {name} {{", f"  type discrete [ {len(states[v])} ] {{ {', '.join(states[v])} }};"]
+        lines += [
+            f"variable {name} {{",
+            f"  type discrete [ {len(states[v])} ] {{ {', '.join(states[v])} }};",
+        ]
         lines += [*_properties(network, f"variable {network.columns[v]}"), "}"]
     for v, (parents, table) in enumerate(zip(network.parents, network.tables, strict=True)):
         given = f" | {', '.join(names[p] for p in parents)}" if parents else ""
@@ -215,7 +218,9 @@ class _Reader:
         sizes = [len(self.states[p]) for p in parents]
         width, start = len(self.states[child]), self.at
         if math.prod(sizes) * width > 4 * len(self.tokens) + 1_000_000:
-            self._fail(f"a table of {math.prod(sizes) * width:.3g} numbers for {child} cannot be in this file")
+            self._fail(
+                f"a table of {math.prod(sizes) * width:.3g} numbers for {child} cannot be in this file"
+            )
         table = np.full((math.prod(sizes), width), np.nan)
         default: list[float] | None = None
         while self.tokens[self.at] != "}":
@@ -345,7 +350,7 @@ def _is_number(word: str) -> bool:
 
 
 def _as_rows(values: Floats, shape: tuple[int, ...]) -> Floats:
-    """Return a `table`, child slowest, as rows of distributions; or child fastest where only that sums to one."""
+    """Return a `table`, child slowest, as rows; child fastest where only that sums to one."""
     slowest, fastest = values.reshape(shape[1], shape[0]).T, values.reshape(shape)
     off = [np.abs(rows.sum(1) - 1).max() for rows in (slowest, fastest)]
     return fastest if off[0] >= _OFF > off[1] else slowest

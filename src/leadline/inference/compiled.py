@@ -5,7 +5,7 @@ taken in another order than written, which lets loops run on vectors.
 """
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 def compiled(function: F) -> F:
     """Return `function` compiled for the types that it is called with."""
-    options = {"error_model": "numpy", "fastmath": {"reassoc", "contract"}}
+    options: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract"}}
     try:
         return cast(F, numba.njit(cache=True, **options)(function))
     except RuntimeError:  # no folder to keep it in

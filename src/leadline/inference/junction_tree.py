@@ -24,9 +24,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from leadline.core.errors import DataError, ResourceError
-from leadline.inference import sweeps
 from leadline.inference.factors import Factor, FactorGraph, Floats, Ints
 from leadline.inference.orders import Cliques, Order, find_cliques
+from leadline.inference.sweeps import (
+    Content,
+    Forest,
+    Shape,
+    gathered,
+    layout,
+    made_room,
+    pass_down,
+    pass_up,
+    plain_cliques,
+    trace,
+)
 
 __all__ = ["Calibrated", "JunctionTree", "available_memory", "checked_memory"]
 
@@ -105,10 +116,14 @@ class JunctionTree:
         self.graph = graph
         self.cliques = find_cliques(graph, order)
         checked_memory(self.cliques, limit)
-        self._forest = (self.cliques.starts, self.cliques.members, self.cliques.own, self.cliques.parent)
+        tree = self.cliques
+        self._forest = Forest(tree.starts, tree.members, tree.own, tree.parent, tree.home)
         self._sizes = np.array(graph.sizes, dtype=np.int64)
-        self._pack()
-        self._tables, self._messages, self._scales = np.empty(0), np.empty(0), np.empty(len(self.cliques.own))
+        self._holder: list[int] = []
+        self._offset = 0.0  # log of what the tables were divided by
+        self._content = self._packed()
+        largest = max([1, *(factor.table.size for factor in graph.factors)])
+        self._room = made_room(0, 0, len(tree.own), largest)
 
     @property
     def width(self) -> int:
@@ -138,8 +153,8 @@ class JunctionTree:
         offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
         np.cumsum(sizes, out=offsets[1:])
         flat = np.empty(int(offsets[-1]))
-        chosen = self._ancestry(asked) if wanted is not None else np.ones(len(shape[0]), dtype=np.int64)
-        sweeps.pass_down(self._forest, shape, sizes, chosen, self._tables, self._messages, self._scales, flat, offsets)
+        chosen = self._ancestry(asked) if wanted is not None else np.ones(len(shape.rows), dtype=np.int64)
+        pass_down(self._forest, shape, sizes, chosen, self._room, flat, offsets)
         marginals = {}
         for v in asked:
             if observed[v] >= 0:
@@ -167,7 +182,9 @@ class JunctionTree:
         """
         log_partition = self.calibrate(evidence).log_partition
         observed, sizes, shape = self._observe(evidence or {})
-        return log_partition, [self._belief(f, observed, sizes, shape) for f in range(len(self.graph.factors))]
+        return log_partition, [
+            self._belief(f, observed, sizes, shape) for f in range(len(self.graph.factors))
+        ]
 
     def maximise(self, evidence: Mapping[int, int] | None = None) -> tuple[Ints, float]:
         """Return the state of all variables of the largest weight given the evidence, and its log weight.
@@ -178,7 +195,7 @@ class JunctionTree:
         observed, sizes, shape = self._observe(evidence or {})
         log_weight = self._up(observed, sizes, shape, maxima=True)
         x = np.zeros((1, len(sizes)), dtype=np.int64)
-        sweeps.trace(self._forest, shape, sizes, self._tables, np.empty((0, 0)), x)
+        trace(self._forest, shape, sizes, self._room.tables, np.empty((0, 0)), x)
         return np.where(observed >= 0, observed, x[0]), log_weight
 
     def sample(self, uniforms: Floats, evidence: Mapping[int, int] | None = None) -> Ints:
@@ -194,66 +211,71 @@ class JunctionTree:
         observed, sizes, shape = self._observe(evidence or {})
         self._up(observed, sizes, shape, maxima=False)
         x = np.zeros((len(uniforms), len(sizes)), dtype=np.int64)
-        sweeps.trace(self._forest, shape, sizes, self._tables, uniforms, x)
+        trace(self._forest, shape, sizes, self._room.tables, uniforms, x)
         return np.where(observed >= 0, observed, x)
 
-    def _pack(self) -> None:
-        """Lay the factors one after another, and find the clique of each."""
-        factors, position, home = self.graph.factors, self.cliques.position, self.cliques.home
-        starts, scope, strides, value_at, holders = [0], [], [], [0], []
+    def _packed(self) -> Content:
+        """Return the factors one after another, each held by the clique of its first eliminated variable."""
+        factors, tree = self.graph.factors, self.cliques
+        starts, scopes, strides = [0], list[int](), list[int]()
         for factor in factors:
-            order = sorted(range(len(factor.scope)), key=lambda axis: position[factor.scope[axis]])
+            axes = sorted(range(len(factor.scope)), key=lambda axis: tree.position[factor.scope[axis]])
             steps = _strides(factor.table.shape)
-            scope += [factor.scope[axis] for axis in order]
-            strides += [steps[axis] for axis in order]
-            starts.append(len(scope))
-            value_at.append(value_at[-1] + factor.table.size)
-            free = [v for v in scope[starts[-2] :] if self.graph.sizes[v] > 1]  # variables of one state join nothing
-            holders.append(int(home[(free or scope[starts[-2] :] or [0])[0]]))
-        count = len(self.cliques.own)
-        self._holder = holders
-        by_clique = np.argsort(np.array(holders, dtype=np.int64), kind="stable")
-        held = np.zeros(count + 1, dtype=np.int64)
-        np.cumsum(np.bincount(np.array(holders, dtype=np.int64), minlength=count), out=held[1:])
-        self._holds = (held, by_clique.astype(np.int64))
-        self._scopes = tuple(np.array(part, dtype=np.int64) for part in (starts, scope, strides))
-        flat = [factor.table.ravel() for factor in factors]
-        self._values = (np.concatenate(flat) if flat else np.empty(0), np.array(value_at, dtype=np.int64))
-        self._scratch = np.empty(max([1, *(factor.table.size for factor in factors)]))
-        self._child = np.array([-1 if f.child is None else f.child for f in factors], dtype=np.int64)
-        if not _acyclic(self.graph):
-            self._child[:] = -1
+            scope = [factor.scope[axis] for axis in axes]
+            scopes += scope
+            strides += [steps[axis] for axis in axes]
+            starts.append(len(scopes))
+            free = [v for v in scope if self.graph.sizes[v] > 1]  # variables of one state join nothing
+            self._holder.append(int(tree.home[(free or scope or [0])[0]]))
+        holder = np.array(self._holder, dtype=np.int64)
+        held = np.zeros(len(tree.own) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(holder, minlength=len(tree.own)), out=held[1:])
+        value_at = np.cumsum([0, *(factor.table.size for factor in factors)])
+        known = _acyclic(self.graph)
+        child = [f.child if known and f.child is not None else -1 for f in factors]
+        return Content(
+            np.array(starts, dtype=np.int64),
+            np.array(scopes, dtype=np.int64),
+            np.array(strides, dtype=np.int64),
+            value_at.astype(np.int64),
+            np.concatenate([np.empty(0), *(self._unit(factor).ravel() for factor in factors)]),
+            np.array(child, dtype=np.int64),
+            held,
+            np.argsort(holder, kind="stable"),
+        )
 
-    def _observe(self, evidence: Mapping[int, int]) -> tuple[Ints, Ints, tuple[Ints, Ints, Ints, Ints]]:
+    def _unit(self, factor: Factor) -> Floats:
+        """Return a table with a largest entry of one; distributions stay as they are."""
+        largest = float(factor.table.max()) if factor.child is None else 1.0
+        if largest in (0.0, 1.0):
+            return factor.table
+        self._offset += math.log(largest)
+        return factor.table / largest
+
+    def _observe(self, evidence: Mapping[int, int]) -> tuple[Ints, Ints, Shape]:
         """Return observed states (-1 where none), states left, and the layout of the tables for them."""
         self.graph.check_evidence(evidence)
         observed = np.full(len(self._sizes), -1)
         if evidence:
             observed[list(evidence)] = list(evidence.values())
         sizes = np.where(observed >= 0, 1, self._sizes)
-        shape = sweeps.layout(*self._forest[:3], sizes)
-        if len(self._tables) < shape[2][-1]:
-            self._tables = np.empty(int(shape[2][-1]))
-        if len(self._messages) < shape[3][-1]:
-            self._messages = np.empty(int(shape[3][-1]))
+        shape = layout(self._forest, sizes)
+        cells, entries = int(shape.table_at[-1]), int(shape.message_at[-1])
+        if len(self._room.tables) < cells or len(self._room.messages) < entries:
+            self._room = made_room(cells, entries, len(shape.rows), len(self._room.scratch))
         return observed, sizes, shape
 
-    def _up(
-        self, observed: Ints, sizes: Ints, shape: tuple[Ints, Ints, Ints, Ints], *, maxima: bool
-    ) -> float:
+    def _up(self, observed: Ints, sizes: Ints, shape: Shape, *, maxima: bool) -> float:
         """Pass messages to the roots and return the log of the total, or largest, weight."""
-        plain = np.zeros(len(shape[0]), dtype=np.int64)
-        if not maxima:
-            plain = sweeps.plain_cliques(
-                self._forest[3], self.cliques.home, self._forest[2], self._holds, self._scopes, self._child, observed
-            )
-        total = sweeps.pass_up(
-            self._forest, shape, sizes, observed, self._holds, self._scopes, self._values, plain,
-            self._tables, self._messages, self._scales, self._scratch, maxima,
-        )  # fmt: skip
+        if maxima:
+            plain = np.zeros(len(shape.rows), dtype=np.int64)
+        else:
+            plain = plain_cliques(self._forest, self._content, observed)
+        total = pass_up(self._forest, shape, sizes, observed, self._content, plain, self._room, maxima)
         if total == -math.inf:
-            raise DataError("the evidence has probability zero" if (observed >= 0).any() else "every state has weight zero")
-        return float(total)
+            seen = bool((observed >= 0).any())
+            raise DataError("the evidence has probability zero" if seen else "every state has weight zero")
+        return float(total) + self._offset
 
     def _ancestry(self, variables: Iterable[int]) -> Ints:
         """Return which cliques lie between a root and the clique of one of the variables."""
@@ -265,19 +287,20 @@ class JunctionTree:
                 c = int(self.cliques.parent[c])
         return chosen
 
-    def _belief(
-        self, number: int, observed: Ints, sizes: Ints, shape: tuple[Ints, Ints, Ints, Ints]
-    ) -> Floats:
+    def _belief(self, number: int, observed: Ints, sizes: Ints, shape: Shape) -> Floats:
         """Return the distribution of a factor's scope, from the clique that holds it."""
         factor = self.graph.factors[number]
         out = np.zeros(factor.table.shape)
-        starts, scope, _ = self._scopes
-        part = scope[starts[number] : starts[number + 1]]
+        at = self._content.scope_at
+        part = self._content.scopes[at[number] : at[number + 1]]
         c = int(self._holder[number])
         whole = self.cliques.members[self.cliques.starts[c] : self.cliques.starts[c + 1]]
         kept = np.empty(int(sizes[part].prod()))
-        sweeps.gathered(self._tables[shape[2][c] : shape[2][c + 1]], whole, part, sizes, kept)
-        left = tuple(slice(None) if observed[v] < 0 else slice(observed[v], observed[v] + 1) for v in factor.scope)
+        table = self._room.tables[shape.table_at[c] : shape.table_at[c + 1]]
+        gathered(table, whole, part, sizes, self._room, kept)
+        left = tuple(
+            slice(None) if observed[v] < 0 else slice(observed[v], observed[v] + 1) for v in factor.scope
+        )
         axes = [list(part).index(v) for v in factor.scope]
         out[left] = kept.reshape(sizes[part]).transpose(axes)
         return out

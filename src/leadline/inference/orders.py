@@ -17,12 +17,12 @@ Departs from the source:
     again with some chance in the scores: the smallest total number of table entries wins.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leadline.core.errors import ResourceError
 from leadline.inference.compiled import compiled
@@ -30,6 +30,7 @@ from leadline.inference.factors import FactorGraph, Floats, Ints
 
 __all__ = ["Cliques", "Order", "cliques_of", "eliminated", "find_cliques"]
 
+Bits = NDArray[np.uint8]
 Order = Literal["min_fill", "min_weight"]
 _MOST_VARIABLES = 20_000
 _LARGE = 1e6  # table entries beyond which a better order is worth looking for
@@ -121,7 +122,7 @@ def _packed(lists: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
 
 
 @compiled
-def _joined(near: Ints, degree: Ints, bits: Ints, a: int, b: int) -> None:
+def _joined(near: Ints, degree: Ints, bits: Bits, a: int, b: int) -> None:
     """Add the edge a - b."""
     near[a, degree[a]], near[b, degree[b]] = b, a
     degree[a] += 1
@@ -131,12 +132,12 @@ def _joined(near: Ints, degree: Ints, bits: Ints, a: int, b: int) -> None:
 
 
 @compiled
-def _is_joined(bits: Ints, a: int, b: int) -> bool:
+def _is_joined(bits: Bits, a: int, b: int) -> bool:
     return (bits[a, b >> 3] >> (b & 7)) & 1 != 0
 
 
 @compiled
-def _start(starts: Ints, scopes: Ints, sizes: Ints) -> tuple[Ints, Ints, Ints]:
+def _start(starts: Ints, scopes: Ints, sizes: Ints) -> tuple[Ints, Ints, Bits]:
     """Return neighbours (d, room), degrees (d,) and adjacency bits of the graph of the scopes."""
     d = len(sizes)
     bits = np.zeros((d, (d + 7) // 8), dtype=np.uint8)
@@ -156,7 +157,7 @@ def _start(starts: Ints, scopes: Ints, sizes: Ints) -> tuple[Ints, Ints, Ints]:
 
 
 @compiled
-def _score(v: int, near: Ints, degree: Ints, bits: Ints, logs: Floats, by_fill: bool) -> float:  # noqa: FBT001
+def _score(v: int, near: Ints, degree: Ints, bits: Bits, logs: Floats, by_fill: bool) -> float:  # noqa: FBT001
     """Return how bad it is to eliminate v now."""
     weight = logs[v]
     for i in range(degree[v]):
@@ -182,7 +183,7 @@ def _drop(v: int, near: Ints, degree: Ints) -> None:
 
 
 @compiled
-def _fill_in(v: int, near: Ints, degree: Ints, bits: Ints) -> bool:
+def _fill_in(v: int, near: Ints, degree: Ints, bits: Bits) -> bool:
     """Join all neighbours of v; return whether an edge was added."""
     added = False
     for i in range(degree[v]):
@@ -220,7 +221,14 @@ def _noted(v: int, near: Ints, degree: Ints, later: Ints, end: int) -> Ints:
 
 @compiled
 def _refreshed(
-    v: int, near: Ints, degree: Ints, bits: Ints, logs: Floats, by_fill: bool, scores: Floats, wide: bool  # noqa: FBT001
+    v: int,
+    near: Ints,
+    degree: Ints,
+    bits: Bits,
+    logs: Floats,
+    by_fill: bool,  # noqa: FBT001
+    scores: Floats,
+    wide: bool,  # noqa: FBT001
 ) -> None:
     """Bring the scores of the neighbours of v up to date, and of theirs if edges were added."""
     stale = np.zeros(len(scores), dtype=np.bool_)
@@ -237,7 +245,12 @@ def _refreshed(
 
 @compiled
 def _greedy(
-    starts: Ints, scopes: Ints, sizes: Ints, by_fill: bool, chance: float, seed: int  # noqa: FBT001
+    starts: Ints,
+    scopes: Ints,
+    sizes: Ints,
+    by_fill: bool,  # noqa: FBT001
+    chance: float,
+    seed: int,
 ) -> tuple[Ints, Ints, Ints]:
     """Return the greedy order, and the later neighbours of each variable in that order."""
     d = len(sizes)
@@ -247,7 +260,11 @@ def _greedy(
     scores = np.empty(d)
     for v in range(d):
         scores[v] = _score(v, near, degree, bits, logs, by_fill)
-    order, first, later = np.empty(d, dtype=np.int64), np.zeros(d + 1, dtype=np.int64), np.empty(4 * d + 16, dtype=np.int64)
+    order, first, later = (
+        np.empty(d, dtype=np.int64),
+        np.zeros(d + 1, dtype=np.int64),
+        np.empty(4 * d + 16, dtype=np.int64),
+    )
     for step in range(d):
         best, v = np.inf, -1
         for u in range(d):
@@ -291,7 +308,10 @@ def _forest(order: Ints, first: Ints, later: Ints) -> tuple[Ints, Ints, Ints, In
         position[order[place]] = place
     # all in places of the order from here on, until the members are written
     up = np.full(d, -1)  # the first later neighbour
-    maker, last = np.full(d, -1), np.full(d, -1)  # of each place: the place whose clique it is in; its last own
+    maker, last = (
+        np.full(d, -1),
+        np.full(d, -1),
+    )  # of each place: the place whose clique it is in; its last own
     for place in range(d):
         for i in range(first[place], first[place + 1]):
             there = position[later[i]]

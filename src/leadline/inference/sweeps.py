@@ -1,9 +1,9 @@
 r"""Compiled loops of the junction tree: tables multiplied into cliques, summed out of them, passed on.
 
-A clique's table lies in memory with its own variables first and the separator to its parent last, both in the
-order of elimination. So it is a matrix (own states, separator states): the message to the parent is the sum of
-its rows, and the message from the parent scales its columns. A table over any other part of the clique is
-matched with it by *blocks*: runs of neighbouring axes that the part has, or lacks, taken together. Walking
+A clique's table lies in memory with its own variables first and the separator to its parent last, both in
+the order of elimination. So it is a matrix (own states, separator states): the message to the parent is the
+sum of its rows, and the message from the parent scales its columns. A table over any other part of the clique
+is matched with it by *blocks*: runs of neighbouring axes that the part has, or lacks, taken together. Walking
 the blocks needs no index per entry, and its inner loops run over contiguous memory.
 
 Numbers are plain, not logarithms, so that an exact zero stays one. Each message is scaled to sum to one (to a
@@ -17,19 +17,87 @@ Source:
     computations (the division by the old separator); Koller and Friedman (2009), section 10.3.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from leadline.inference.compiled import compiled
 from leadline.inference.factors import Floats, Ints
 
-__all__ = ["gathered", "layout", "marginals_of", "pass_down", "pass_up", "sliced"]
+__all__ = [
+    "Content",
+    "Forest",
+    "Room",
+    "Shape",
+    "gathered",
+    "layout",
+    "made_room",
+    "pass_down",
+    "pass_up",
+    "plain_cliques",
+    "trace",
+]
 
-_MOST_AXES = 64
+MOST_AXES = 64
+
+
+class Forest(NamedTuple):
+    """Cliques, children before parents: starts and members, how many are own, parent, home of a variable."""
+
+    starts: Ints
+    members: Ints
+    own: Ints
+    parent: Ints
+    home: Ints
+
+
+class Shape(NamedTuple):
+    """(R, S) of each clique, and where the tables of cliques and of separators start."""
+
+    rows: Ints
+    columns: Ints
+    table_at: Ints
+    message_at: Ints
+
+
+class Content(NamedTuple):
+    """The factors, one after another, and which of them each clique holds.
+
+    Scopes are in the order of elimination, with the stride of each variable in the table; `child` is -1
+    where a factor is no conditional distribution.
+    """
+
+    scope_at: Ints
+    scopes: Ints
+    strides: Ints
+    value_at: Ints
+    values: Floats
+    child: Ints
+    held_at: Ints
+    held: Ints
+
+
+class Room(NamedTuple):
+    """Memory to work in: cliques, separators, a scale a clique, the largest factor, blocks of two tables."""
+
+    tables: Floats
+    messages: Floats
+    scales: Floats
+    scratch: Floats
+    block: Ints
+    step: Ints
+
+
+def made_room(cells: int, entries: int, cliques: int, factor: int) -> Room:
+    """Return room for tables of so many cells, messages of so many entries, and the largest factor."""
+    blocks = np.zeros(MOST_AXES, dtype=np.int64), np.zeros(MOST_AXES, dtype=np.int64)
+    return Room(np.empty(cells), np.empty(entries), np.empty(cliques), np.empty(factor), *blocks)
 
 
 @compiled
-def layout(starts: Ints, members: Ints, own: Ints, sizes: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return (R, S) of each clique and where the tables of cliques and separators start, (c,) and (c + 1,)."""
+def layout(forest: Forest, sizes: Ints) -> Shape:
+    """Return how the tables lie for the states left of each variable."""
+    starts, members, own, _, _ = forest
     count = len(own)
     rows, columns = np.ones(count, dtype=np.int64), np.ones(count, dtype=np.int64)
     table_at, message_at = np.zeros(count + 1, dtype=np.int64), np.zeros(count + 1, dtype=np.int64)
@@ -41,7 +109,7 @@ def layout(starts: Ints, members: Ints, own: Ints, sizes: Ints) -> tuple[Ints, I
                 columns[c] *= sizes[members[i]]
         table_at[c + 1] = table_at[c] + rows[c] * columns[c]
         message_at[c + 1] = message_at[c] + columns[c]
-    return rows, columns, table_at, message_at
+    return Shape(rows, columns, table_at, message_at)
 
 
 @compiled
@@ -146,22 +214,13 @@ def _sum_onto(table: Floats, part: Floats, block: Ints, step: Ints, count: int) 
 
 
 @compiled
-def sliced(
-    values: Floats, start: int, variables: Ints, strides: Ints, sizes: Ints, observed: Ints, out: Floats
-) -> int:
-    """Write a factor's table at the observed states, axes in the order of elimination; return its length.
-
-    Args:
-        values: The tables of all factors, one after another.
-        start: Where this one's starts.
-        variables: Its scope in the order of elimination.
-        strides: The stride of each of them in the table.
-        sizes: States left of each variable: one where observed.
-        observed: The observed state of each variable, or -1.
-        out: Where to write.
-    """
-    turn = np.zeros(_MOST_AXES, dtype=np.int64)
-    length, place = 1, start
+def _sliced(f: int, content: Content, sizes: Ints, observed: Ints, out: Floats) -> int:
+    """Write a factor's table at the observed states, axes in the order of elimination; return its length."""
+    variables = content.scopes[content.scope_at[f] : content.scope_at[f + 1]]
+    strides = content.strides[content.scope_at[f] : content.scope_at[f + 1]]
+    values = content.values
+    turn = np.zeros(MOST_AXES, dtype=np.int64)
+    length, place = 1, content.value_at[f]
     axes = len(variables)
     for i in range(axes):
         length *= sizes[variables[i]]
@@ -184,18 +243,16 @@ def sliced(
 
 @compiled
 def _filled(
-    c: int, table: Floats, whole: Ints, sizes: Ints, observed: Ints, holds: tuple[Ints, Ints],
-    scopes: tuple[Ints, Ints, Ints], values: tuple[Floats, Ints], scratch: Floats, block: Ints, step: Ints,
+    c: int, table: Floats, whole: Ints, sizes: Ints, observed: Ints, content: Content, room: Room
 ) -> bool:
     """Multiply the clique's factors into its table; return whether the table is still unwritten."""
     fresh = True
-    for h in range(holds[0][c], holds[0][c + 1]):
-        f = holds[1][h]
-        a, b = scopes[0][f], scopes[0][f + 1]
-        part = scopes[1][a:b]
-        length = sliced(values[0], values[1][f], part, scopes[2][a:b], sizes, observed, scratch)
-        count = _blocks(whole, part, sizes, block, step)
-        _times(table, scratch[:length], block, step, count, fresh)
+    for h in range(content.held_at[c], content.held_at[c + 1]):
+        f = content.held[h]
+        part = content.scopes[content.scope_at[f] : content.scope_at[f + 1]]
+        length = _sliced(f, content, sizes, observed, room.scratch)
+        count = _blocks(whole, part, sizes, room.block, room.step)
+        _times(table, room.scratch[:length], room.block, room.step, count, fresh)
         fresh = False
     return fresh
 
@@ -223,75 +280,68 @@ def _rows_maximised(table: Floats, message: Floats) -> None:
 
 
 @compiled
-def _scaled(message: Floats, maxima: bool) -> float:  # noqa: FBT001
-    """Divide a message by its sum, or its largest entry; return what it was divided by."""
-    scale = message.max() if maxima else message.sum()
-    if scale > 0.0:
-        message /= scale
-    return scale
-
-
-@compiled
 def pass_up(
-    forest: tuple[Ints, Ints, Ints, Ints], shape: tuple[Ints, Ints, Ints, Ints], sizes: Ints, observed: Ints,
-    holds: tuple[Ints, Ints], scopes: tuple[Ints, Ints, Ints], values: tuple[Floats, Ints],
-    plain: Ints, tables: Floats, messages: Floats, scales: Floats, scratch: Floats, maxima: bool,  # noqa: FBT001
-) -> float:
+    forest: Forest, shape: Shape, sizes: Ints, observed: Ints, content: Content, plain: Ints, room: Room,
+    maxima: bool,  # noqa: FBT001
+) -> float:  # fmt: skip
     """Fill all cliques and pass messages from the leaves to the roots; return the log of the total weight.
 
     Args:
-        forest: starts, members, own, parent of the cliques.
-        shape: What `layout` returned.
+        forest: The cliques.
+        shape: How their tables lie.
         sizes: States left of each variable.
         observed: The observed state of each variable, or -1.
-        holds: The factors of each clique: starts and numbers.
-        scopes: starts, variables in the order of elimination, strides of each factor.
-        values: All tables, and where each starts.
+        content: The factors.
         plain: Which cliques' messages are known to be constant and are not passed.
-        tables: Room for all cliques; left holding products of factors and messages from below.
-        messages: Room for all separators; left holding the scaled messages.
-        scales: Room for what each message was divided by (c,).
-        scratch: Room for the largest factor.
+        room: Left holding products of factors and messages from below, the scaled messages, their scales.
         maxima: Whether to maximise in place of summing.
 
     Returns:
         log Z in nats, or log of the largest weight; -inf if no state agrees with the evidence.
     """
-    starts, members, own, parent = forest
-    _, _, table_at, message_at = shape
-    block, step = np.zeros(_MOST_AXES, dtype=np.int64), np.zeros(_MOST_AXES, dtype=np.int64)
-    first_child, next_sibling = _children(parent)
+    first_child, next_sibling = _children(forest.parent)
     total = 0.0
-    for c in range(len(own)):
-        whole = members[starts[c] : starts[c + 1]]
-        table = tables[table_at[c] : table_at[c + 1]]
+    for c in range(len(forest.own)):
+        whole = forest.members[forest.starts[c] : forest.starts[c + 1]]
+        table = room.tables[shape.table_at[c] : shape.table_at[c + 1]]
         mixed = False
-        fresh = _filled(c, table, whole, sizes, observed, holds, scopes, values, scratch, block, step)
+        fresh = _filled(c, table, whole, sizes, observed, content, room)
         k = first_child[c]
         while k >= 0:
             if plain[k] == 0:
                 mixed = True
-                count = _blocks(whole, members[starts[k] + own[k] : starts[k + 1]], sizes, block, step)
-                _times(table, messages[message_at[k] : message_at[k + 1]], block, step, count, fresh)
+                part = forest.members[forest.starts[k] + forest.own[k] : forest.starts[k + 1]]
+                below = room.messages[shape.message_at[k] : shape.message_at[k + 1]]
+                count = _blocks(whole, part, sizes, room.block, room.step)
+                _times(table, below, room.block, room.step, count, fresh)
                 fresh = False
             k = next_sibling[k]
         if fresh:
             table[:] = 1.0
-        message = messages[message_at[c] : message_at[c + 1]]
+        message = room.messages[shape.message_at[c] : shape.message_at[c + 1]]
         if plain[c] == 1:
             message[:] = 1.0
             # every column has the same sum; it is one unless messages from below were scaled
-            scales[c] = table[:: len(message)].sum() if mixed else 1.0
+            room.scales[c] = table[:: len(message)].sum() if mixed else 1.0
         else:
-            if maxima:
-                _rows_maximised(table, message)
-            else:
-                _rows_summed(table, message)
-            scales[c] = _scaled(message, maxima)
-        if not scales[c] > 0.0:
+            room.scales[c] = _reduced(table, message, maxima)
+        if not room.scales[c] > 0.0:
             return -np.inf
-        total += np.log(scales[c])
+        total += np.log(room.scales[c])
     return total
+
+
+@compiled
+def _reduced(table: Floats, message: Floats, maxima: bool) -> float:  # noqa: FBT001
+    """Write the scaled sums, or largest entries, over own states: (R, S) -> (S,); return the scale."""
+    if maxima:
+        _rows_maximised(table, message)
+    else:
+        _rows_summed(table, message)
+    scale = message.max() if maxima else message.sum()
+    if scale > 0.0:
+        message /= scale
+    return scale
 
 
 @compiled
@@ -307,42 +357,39 @@ def _children(parent: Ints) -> tuple[Ints, Ints]:
 
 @compiled
 def pass_down(
-    forest: tuple[Ints, Ints, Ints, Ints], shape: tuple[Ints, Ints, Ints, Ints], sizes: Ints, wanted: Ints,
-    tables: Floats, messages: Floats, scales: Floats, marginals: Floats, marginal_at: Ints,
+    forest: Forest, shape: Shape, sizes: Ints, wanted: Ints, room: Room, marginals: Floats, marginal_at: Ints
 ) -> None:
     """Pass messages from the roots to the leaves: cliques become beliefs, own variables get their marginals.
 
     Args:
-        forest: starts, members, own, parent of the cliques.
-        shape: What `layout` returned.
+        forest: The cliques.
+        shape: How their tables lie.
         sizes: States left of each variable.
         wanted: Which cliques are asked for; with a clique its ancestors must be.
-        tables: What `pass_up` left; becomes the joint distribution of each wanted clique.
-        messages: What `pass_up` left.
-        scales: What `pass_up` left.
+        room: What `pass_up` left; the wanted tables become joint distributions.
         marginals: Room for the distributions of all variables, over the states left.
         marginal_at: Where each variable's starts.
     """
-    starts, members, own, parent = forest
-    rows, _, table_at, message_at = shape
-    block, step = np.zeros(_MOST_AXES, dtype=np.int64), np.zeros(_MOST_AXES, dtype=np.int64)
-    totals = np.empty(rows.max() if len(rows) else 1)
+    starts, members, own, parent, _ = forest
+    block, step = room.block, room.step
+    totals = np.empty(shape.rows.max() if len(own) else 1)
     for c in range(len(own) - 1, -1, -1):
         if wanted[c] == 0:
             continue
-        message = messages[message_at[c] : message_at[c + 1]]
+        message = room.messages[shape.message_at[c] : shape.message_at[c + 1]]
         ratio = np.zeros(len(message))
         if parent[c] >= 0:
             p = parent[c]
             whole = members[starts[p] : starts[p + 1]]
             count = _blocks(whole, members[starts[c] + own[c] : starts[c + 1]], sizes, block, step)
-            _sum_onto(tables[table_at[p] : table_at[p + 1]], ratio, block, step, count)
+            _sum_onto(room.tables[shape.table_at[p] : shape.table_at[p + 1]], ratio, block, step, count)
         else:
             ratio[0] = 1.0
         for s in range(len(message)):
-            ratio[s] = ratio[s] / (message[s] * scales[c]) if message[s] > 0.0 else 0.0
-        _columns_scaled(tables[table_at[c] : table_at[c + 1]], ratio, totals)
-        marginals_of(totals[: rows[c]], members[starts[c] : starts[c] + own[c]], sizes, marginals, marginal_at)
+            ratio[s] = ratio[s] / (message[s] * room.scales[c]) if message[s] > 0.0 else 0.0
+        _columns_scaled(room.tables[shape.table_at[c] : shape.table_at[c + 1]], ratio, totals)
+        variables = members[starts[c] : starts[c] + own[c]]
+        _marginals(totals[: shape.rows[c]], variables, sizes, marginals, marginal_at)
 
 
 @compiled
@@ -363,7 +410,7 @@ def _columns_scaled(table: Floats, ratio: Floats, totals: Floats) -> None:
 
 
 @compiled
-def marginals_of(joint: Floats, variables: Ints, sizes: Ints, marginals: Floats, marginal_at: Ints) -> None:
+def _marginals(joint: Floats, variables: Ints, sizes: Ints, marginals: Floats, marginal_at: Ints) -> None:
     """Write the marginals of all variables of a joint table, which is overwritten."""
     length = len(joint)
     for i in range(len(variables) - 1, -1, -1):
@@ -383,80 +430,67 @@ def marginals_of(joint: Floats, variables: Ints, sizes: Ints, marginals: Floats,
 
 
 @compiled
-def gathered(table: Floats, whole: Ints, part: Ints, sizes: Ints, out: Floats) -> None:
+def gathered(table: Floats, whole: Ints, part: Ints, sizes: Ints, room: Room, out: Floats) -> None:
     """Write a clique's table summed onto a part of its variables, both in the order of elimination."""
-    block, step = np.zeros(_MOST_AXES, dtype=np.int64), np.zeros(_MOST_AXES, dtype=np.int64)
-    count = _blocks(whole, part, sizes, block, step)
+    count = _blocks(whole, part, sizes, room.block, room.step)
     out[:] = 0.0
-    _sum_onto(table, out, block, step, count)
+    _sum_onto(table, out, room.block, room.step, count)
 
 
 @compiled
-def plain_cliques(
-    parent: Ints, home: Ints, own: Ints, holds: tuple[Ints, Ints], scopes: tuple[Ints, Ints, Ints], child: Ints,
-    observed: Ints,
-) -> Ints:
+def plain_cliques(forest: Forest, content: Content, observed: Ints) -> Ints:
     """Return which cliques' messages are constant: their subtree holds just its own variables' distributions.
 
     A subtree is so if no variable of its factors is observed, every factor is the distribution of a variable
     that is eliminated in the subtree, and there are as many factors as such variables.
     """
-    count = len(own)
-    plain, spare = np.ones(count, dtype=np.int64), own.copy()
-    last = np.arange(count)  # the clique nearest the root in which a variable of a subtree's factors ends
+    count = len(forest.own)
+    usable, plain = np.ones(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    spare = forest.own.copy()  # variables of the subtree less its factors
+    last = np.zeros(
+        count, dtype=np.int64
+    )  # the clique nearest the root where a subtree's child is eliminated
     for c in range(count):
-        for h in range(holds[0][c], holds[0][c + 1]):
-            f = holds[1][h]
+        for h in range(content.held_at[c], content.held_at[c + 1]):
+            f = content.held[h]
             spare[c] -= 1
-            if child[f] < 0:
-                plain[c] = 0
-            else:
-                last[c] = max(last[c], home[child[f]])
-            for i in range(scopes[0][f], scopes[0][f + 1]):
-                if observed[scopes[1][i]] >= 0:
-                    plain[c] = 0
-        p = parent[c]
+            usable[c] &= content.child[f] >= 0
+            last[c] = max(last[c], forest.home[content.child[f]])
+            for i in range(content.scope_at[f], content.scope_at[f + 1]):
+                usable[c] &= observed[content.scopes[i]] < 0
+        plain[c] = usable[c] == 1 and spare[c] == 0 and last[c] <= c
+        p = forest.parent[c]
         if p >= 0:
             spare[p] += spare[c]
             last[p] = max(last[p], last[c])
-            if plain[c] == 0:
-                plain[p] = 0
-        # with all factors distributions of different variables, equal counts mean they are the subtree's own
-        if plain[c] == 1 and (spare[c] != 0 or last[c] > c):
-            plain[c] = 2
-    for c in range(count):
-        if plain[c] == 2:
-            plain[c] = 0
+            usable[p] &= usable[c]
     return plain
 
 
 @compiled
-def trace(
-    forest: tuple[Ints, Ints, Ints, Ints], shape: tuple[Ints, Ints, Ints, Ints], sizes: Ints, tables: Floats,
-    uniforms: Floats, x: Ints,
-) -> None:
+def trace(forest: Forest, shape: Shape, sizes: Ints, tables: Floats, uniforms: Floats, x: Ints) -> None:
     """Walk from the roots down and write each row's states: the likeliest, or drawn with `uniforms` (n, c).
 
     Args:
-        forest: starts, members, own, parent of the cliques.
-        shape: What `layout` returned.
+        forest: The cliques.
+        shape: How their tables lie.
         sizes: States left of each variable.
         tables: What `pass_up` left.
         uniforms: Draws from U[0, 1), or nothing for the likeliest state.
         x: Room for the rows (n, d).
     """
-    starts, members, own, _ = forest
-    rows, columns, table_at, _ = shape
+    starts, members, own, _, _ = forest
     for n in range(len(x)):
         for c in range(len(own) - 1, -1, -1):
             column = 0
             for i in range(starts[c] + own[c], starts[c + 1]):
                 column = column * sizes[members[i]] + x[n, members[i]]
-            table = tables[table_at[c] : table_at[c + 1]]
+            columns = shape.columns[c]
+            table = tables[shape.table_at[c] : shape.table_at[c + 1]]
             if len(uniforms):
-                row = _drawn(table, rows[c], columns[c], column, uniforms[n, c])
+                row = _drawn(table, shape.rows[c], columns, column, uniforms[n, c])
             else:
-                row = np.argmax(table[column :: columns[c]])
+                row = int(np.argmax(table[column::columns]))
             for i in range(starts[c] + own[c] - 1, starts[c] - 1, -1):
                 v = members[i]
                 x[n, v] = row % sizes[v]
