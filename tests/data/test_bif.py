@@ -13,8 +13,8 @@ SHARED = Path(__file__).parents[3] / "shared/data/bayesnets"
 needs_files = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data/bayesnets")
 NODES = {
     "alarm": 37, "andes": 223, "asia": 8, "barley": 48, "cancer": 5, "child": 20, "diabetes": 413,
-    "earthquake": 5, "hepar2": 70, "insurance": 27, "link": 724, "munin": 1041, "munin1": 186, "munin2": 1003, "munin3": 1041,
-    "munin4": 1038, "pathfinder": 109, "sachs": 11, "water": 32,
+    "earthquake": 5, "hepar2": 70, "insurance": 27, "link": 724, "munin": 1041, "munin1": 186,
+    "munin2": 1003, "munin3": 1041, "munin4": 1038, "pathfinder": 109, "sachs": 11, "water": 32,
 }  # fmt: skip
 
 SMALL = """
