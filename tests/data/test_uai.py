@@ -122,7 +122,7 @@ def test_a_damaged_file_is_told_by_line(old: str, new: str, line: int, message: 
 
 
 def test_a_file_cut_anywhere_is_refused_in_one_line() -> None:
-    for end in range(0, len(SMALL) - 5):
+    for end in range(len(SMALL) - 5):
         with pytest.raises(DataError, match="line") as caught:
             parse_uai(SMALL[:end])
         assert "\n" not in str(caught.value)

@@ -2,8 +2,8 @@ r"""Factors, evidence and results in the formats of the UAI inference competitio
 
 A model file says MARKOV or BAYES, the number of variables, their sizes, the number of functions, the scope
 of each and then the values of each; the last variable of a scope runs fastest, and the last of a BAYES
-function is the child. Evidence is a count and pairs `variable state`. Results are MAR (marginals), PR (log10 of the partition
-function) and MAP (the likeliest states).
+function is the child. Evidence is a count and pairs `variable state`. Results are MAR (marginals), PR (log10 of the
+partition function) and MAP (the likeliest states).
 
 Source:
     The UAI 2014 probabilistic inference competition, model, evidence and result formats.
@@ -62,14 +62,14 @@ def parse_uai(text: str, where: str = "UAI text") -> FactorFile:
     sizes = words.counts(
         words.count("the number of variables"), "the number of states of a variable", least=1
     )
-    scopes = []
+    scopes: list[tuple[int, ...]] = []
     for _ in range(words.count("the number of functions")):
-        scope = words.counts(words.count("the size of a scope"), "a variable")
+        scope = tuple(words.counts(words.count("the size of a scope"), "a variable"))
         if len(set(scope)) != len(scope) or any(v >= len(sizes) for v in scope):
             words.fail(
                 f"the scope {' '.join(map(str, scope))} must name variables 0..{len(sizes) - 1} once each", -1
             )
-        scopes.append(tuple(scope))
+        scopes.append(scope)
     tables = []
     for number, scope in enumerate(scopes):
         shape = [sizes[v] for v in scope]
