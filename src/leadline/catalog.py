@@ -101,6 +101,18 @@ CATALOG: dict[str, Entry] = {
         "latent Dirichlet allocation: topics of documents",
         "Blei, Ng and Jordan (2003); Hoffman et al. (2010); Griffiths and Steyvers (2004)",
     ),
+    "bayesian_network": Entry(
+        f"{_M}.graphical.bayesian_network:BayesianNetwork",
+        "graphical",
+        "Bayesian network over categories, exact inference",
+        "Pearl (1988); Lauritzen and Spiegelhalter (1988)",
+    ),
+    "markov_random_field": Entry(
+        f"{_M}.graphical.markov_random_field:MarkovRandomField",
+        "graphical",
+        "Markov random field over categories, exact inference",
+        "Kindermann and Snell (1980); Lauritzen and Spiegelhalter (1988)",
+    ),
     "rbm": Entry(f"{_M}.boltzmann.rbm:RBM", "boltzmann", "restricted Boltzmann machine", "Hinton (2002)"),
     "autoencoder": Entry(
         f"{_M}.autoencoders.autoencoder:Autoencoder",

@@ -84,9 +84,10 @@ def checked_codes(z: "Tensor", width: int) -> "Tensor":
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean "x"?)` for the known name closest to `name`, or an empty string."""
-    found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
-    return f' (did you mean "{found[0]}"?)' if found else ""
+    """Return ` (did you mean "x"?)` for the known name closest to `name` in any case, or an empty string."""
+    folded = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
+    return f' (did you mean "{folded[found[0]]}"?)' if found else ""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> OptionError:

@@ -95,7 +95,8 @@ class JunctionTree:
 
     Args:
         graph: The factors.
-        order: "min_fill", "min_weight", or all variables in the order in which to eliminate them.
+        order: "min_fill", "min_weight", all variables in the order in which to eliminate them, or the cliques
+            of a tree over the same scopes.
         limit: Most bytes that the tables may take; half the free memory by default.
 
     Raises:
@@ -111,7 +112,10 @@ class JunctionTree:
     """
 
     def __init__(
-        self, graph: FactorGraph, order: Order | Sequence[int] = "min_fill", limit: float | None = None
+        self,
+        graph: FactorGraph,
+        order: Order | Sequence[int] | Cliques = "min_fill",
+        limit: float | None = None,
     ) -> None:
         self.graph = graph
         self.cliques = find_cliques(graph, order)

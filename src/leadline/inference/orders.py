@@ -68,16 +68,19 @@ class Cliques:
         return tuple(int(v) for v in self.members[self.starts[clique] : self.starts[clique + 1]])
 
 
-def find_cliques(graph: FactorGraph, order: Order | Sequence[int] = "min_fill") -> Cliques:
+def find_cliques(graph: FactorGraph, order: Order | Sequence[int] | Cliques = "min_fill") -> Cliques:
     """Return the forest of cliques of a graph.
 
     Args:
         graph: The factors; variables with one state left take part in nothing.
-        order: "min_fill", "min_weight", or the variables in the order in which to eliminate them.
+        order: "min_fill", "min_weight", the variables in the order in which to eliminate them, or the
+            cliques of a graph of the same sizes and scopes.
 
     Raises:
         ResourceError: If there are more than 20,000 variables.
     """
+    if isinstance(order, Cliques):
+        return order
     count = len(graph.sizes)
     if count > _MOST_VARIABLES:
         raise ResourceError(f"{count} variables are too many to eliminate one by one; use method='loopy'")

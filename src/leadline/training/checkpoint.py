@@ -62,14 +62,18 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
-    """Copy `weights` into the model.
+    """Copy `weights` into the model; a module whose sizes depend on what it learned makes room for them.
 
     Raises:
         RunError: If names or shapes differ; the message names the first few.
     """
-    make_room = getattr(model, "make_room", None)  # a state as large as its training data grows first
-    if callable(make_room):
-        make_room({name: tuple(value.shape) for name, value in weights.items()})
+    for place, module in model.named_modules():  # a state as large as what was learned makes room first
+        make_room = getattr(module, "make_room", None)
+        if callable(make_room):
+            prefix = f"{place}." if place else ""
+            make_room(
+                {n.removeprefix(prefix): tuple(w.shape) for n, w in weights.items() if n.startswith(prefix)}
+            )
     own = model.state_dict()
     missing, left = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
     unlike = [name for name in own if name in weights and own[name].shape != weights[name].shape]

@@ -1,0 +1,303 @@
+r"""What every model over categories that is a product of factors can be asked, and its answers by name.
+
+    marginals   p(x_v | evidence)            map    argmax_x p(x | evidence)
+    log_partition   log sum_x f(x, evidence)      sample    x ~ p(x | evidence)
+
+Source:
+    Koller and Friedman (2009), Probabilistic Graphical Models, chapters 9 to 11.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from leadline.core import Categories, Kind, OptionError, Quantity, ResourceError
+from leadline.core.errors import nearest
+from leadline.inference.asking import Beliefs, believe, likeliest
+from leadline.inference.factors import FactorGraph
+from leadline.inference.junction_tree import JunctionTree, checked_memory
+
+__all__ = ["Assignment", "Evidence", "FactorModel", "Marginals", "column_number"]
+
+Evidence = Mapping[str, str | int] | Mapping[int, str | int]
+
+
+@dataclass(frozen=True)
+class Marginals:
+    """Distributions by name of variable and state.
+
+    Args:
+        kind: "exact" or "estimate".
+        method: How they were found.
+        states: p of each state of each variable that was asked for.
+        log_partition: Log of the weight of the evidence, in nats: log p(evidence) of a Bayesian network.
+        stderr: Standard error of each probability, where the method knows one.
+    """
+
+    kind: Kind
+    method: str
+    states: dict[str, dict[str, float]]
+    log_partition: Quantity
+    stderr: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def __getitem__(self, variable: str) -> dict[str, float]:
+        return self.states[variable]
+
+    def __str__(self) -> str:
+        width = max((len(name) for name in self.states), default=0)
+        lines = [
+            f"{self.kind}, by {self.method}; log10 partition {self.log_partition.scaled(1 / log(10), '')}"
+        ]
+        for name, states in self.states.items():
+            cells = [f"{state} {p:.4f}{self._spread(name, state)}" for state, p in states.items()]
+            lines.append(f"{name.ljust(width)}  {'  '.join(cells)}")
+        return "\n".join(lines)
+
+    def _spread(self, name: str, state: str) -> str:
+        return f" ± {self.stderr[name][state]:.1g}" if name in self.stderr else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; the partition function as log10, as inference competitions have it."""
+        told: dict[str, Any] = {
+            "kind": self.kind,
+            "method": self.method,
+            "marginals": self.states,
+            "log10_partition": self.log_partition.value / log(10),
+            "log_partition": self.log_partition.to_json(),
+        }
+        return told | ({"stderr": self.stderr} if self.stderr else {})
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A state of all variables, by name.
+
+    Args:
+        kind: "exact", or "lower bound" where a likelier state may exist.
+        method: How it was found.
+        states: The state of each variable.
+        log_weight: Log of the product of all factors there, in nats: log p(x) of a Bayesian network.
+    """
+
+    kind: Kind
+    method: str
+    states: dict[str, str]
+    log_weight: float
+
+    def __str__(self) -> str:
+        pairs = ", ".join(f"{name}={state}" for name, state in self.states.items())
+        return f"{self.kind}, by {self.method}; log10 weight {self.log_weight / log(10):.6g}\n{pairs}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "kind": self.kind,
+            "method": self.method,
+            "map": self.states,
+            "log10_weight": self.log_weight / log(10),
+        }
+
+
+class FactorModel(nn.Module, ABC):
+    """A distribution over categories that is a product of factors.
+
+    Args:
+        domain: The variables and their states.
+    """
+
+    domain: Categories
+
+    def __init__(self, domain: Categories) -> None:
+        super().__init__()
+        self.domain = domain
+        self._tree: tuple[list[Tensor], JunctionTree] | None = None
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Return where the model lives."""
+
+    @abstractmethod
+    def make_room(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Give the state the sizes of a saved one, so that it can be copied in."""
+
+    @abstractmethod
+    def factor_graph(self) -> FactorGraph:
+        """Return the factors as they now stand."""
+
+    def marginals(
+        self,
+        evidence: Evidence | None = None,
+        variables: Iterable[str | int] | None = None,
+        *,
+        method: str = "auto",
+        limit: float | None = None,
+    ) -> Marginals:
+        """Return the distribution of each of `variables` (all by default) given evidence.
+
+        Args:
+            evidence: Observed states: names, or numbers, of variables and states.
+            variables: What is asked for; fewer cost less.
+            method: How to find them; "auto" is exact where memory allows.
+            limit: Most bytes of tables; half the free memory by default.
+
+        Raises:
+            OptionError: If a variable, a state or the method is unknown.
+            ResourceError: If the method is "exact" and memory does not allow it.
+            DataError: If the evidence has probability zero.
+        """
+        seen = self.observed(evidence)
+        wanted = None if variables is None else [self._variable(v) for v in variables]
+        tree = self._kept_tree(method, limit)
+        found = believe(self.factor_graph(), seen, wanted, method=method, tree=tree, limit=limit)
+        return self._named(found)
+
+    def map(
+        self, evidence: Evidence | None = None, *, method: str = "auto", limit: float | None = None
+    ) -> Assignment:
+        """Return the likeliest state of all variables given evidence; arguments as of `marginals`."""
+        tree = self._kept_tree(method, limit)
+        found = likeliest(self.factor_graph(), self.observed(evidence), method=method, tree=tree, limit=limit)
+        states = {self.variable_name(v): self.state_name(v, int(s)) for v, s in enumerate(found.x)}
+        return Assignment(found.kind, found.method, states, found.log_weight)
+
+    def log_partition(
+        self, evidence: Evidence | None = None, *, method: str = "auto", limit: float | None = None
+    ) -> Quantity:
+        """Return log of the weight of the evidence, in nats (log Z without); arguments as of `marginals`."""
+        tree = self._kept_tree(method, limit)
+        seen = self.observed(evidence)
+        if tree is not None:
+            return Quantity(tree.log_partition(seen), "nats", protocol="junction tree")
+        return believe(self.factor_graph(), seen, (), method=method, limit=limit).log_partition
+
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, *, evidence: Evidence | None = None
+    ) -> Tensor:
+        """Return `n` independent exact draws given evidence, (n, d), by walking down the junction tree.
+
+        Raises:
+            OptionError: If a variable or state of the evidence is unknown.
+            ResourceError: If memory does not allow the tree.
+            DataError: If the evidence has probability zero.
+        """
+        tree = self._junction_tree(None)
+        uniforms = torch.rand(n, len(tree.cliques.own), dtype=torch.float64, generator=_on_cpu(generator))
+        return torch.from_numpy(tree.sample(uniforms.numpy(), self.observed(evidence))).to(self.device)
+
+    def observed(self, evidence: Evidence | None) -> dict[int, int]:
+        """Return evidence as numbers of variables and states.
+
+        Raises:
+            OptionError: If a variable or state is unknown; the message names the nearest.
+        """
+        found: dict[int, int] = {}
+        for variable, state in (evidence or {}).items():
+            v = self._variable(variable)
+            found[v] = self._state(v, state)
+        return found
+
+    def variable_name(self, v: int) -> str:
+        """Return the name of a variable."""
+        return self.domain.columns[v] if self.domain.columns else f"x{v}"
+
+    def state_name(self, v: int, state: int) -> str:
+        """Return the name of a state of a variable."""
+        return self.domain.values[v][state] if self.domain.values else str(state)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        shapes = {name.removeprefix(prefix): tuple(v.shape) for name, v in state.items() if name.startswith(prefix)}
+        self.make_room(shapes)
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    def _variable(self, variable: str | int) -> int:
+        """Return the number of a variable."""
+        count = len(self.domain.sizes)
+        if isinstance(variable, int):
+            if not 0 <= variable < count:
+                raise OptionError(f"no variable {variable}; there are {count}, from 0")
+            return variable
+        names = [self.variable_name(v) for v in range(count)]
+        if variable in names:
+            return names.index(variable)
+        raise OptionError(f"unknown variable {variable}{nearest(variable, names)}; there are {count}")
+
+    def _state(self, v: int, state: str | int) -> int:
+        """Return the number of a state of a variable."""
+        names = [self.state_name(v, s) for s in range(self.domain.sizes[v])]
+        if isinstance(state, int) and 0 <= state < len(names):
+            return state
+        if isinstance(state, str) and state in names:
+            return names.index(state)
+        known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        hint = nearest(str(state), names)
+        raise OptionError(f"{self.variable_name(v)} has no state {state}{hint}; it has {known}")
+
+    def _named(self, found: Beliefs) -> Marginals:
+        """Return beliefs with the names of variables and states."""
+
+        def by_name(tables: dict[int, Any]) -> dict[str, dict[str, float]]:
+            return {
+                self.variable_name(v): {self.state_name(v, s): float(p) for s, p in enumerate(table)}
+                for v, table in tables.items()
+            }
+
+        return Marginals(
+            found.kind, found.method, by_name(found.marginals), found.log_partition, by_name(found.stderr)
+        )
+
+    def _kept_tree(self, method: str, limit: float | None) -> JunctionTree | None:
+        """Return the junction tree if the method may use one and memory allows; it is kept for later."""
+        if method == "exact":
+            return self._junction_tree(limit)
+        if method != "auto":
+            return None
+        try:
+            return self._junction_tree(limit)
+        except ResourceError:
+            return None
+
+    def _junction_tree(self, limit: float | None) -> JunctionTree:
+        """Return a junction tree of the factors as they now stand."""
+        state = list(self.state_dict(keep_vars=True).values())
+        if self._tree is None or not _same(self._tree[0], state):
+            graph = self.factor_graph()
+            scopes = [factor.scope for factor in graph.factors]
+            known = self._tree[1] if self._tree is not None else None
+            alike = known is not None and scopes == [factor.scope for factor in known.graph.factors]
+            tree = JunctionTree(graph, known.cliques if alike and known else "min_fill", limit)
+            self._tree = [value.detach().clone() for value in state], tree
+        checked_memory(self._tree[1].cliques, limit)
+        return self._tree[1]
+
+
+def column_number(domain: Categories, name: str) -> int:
+    """Return the number of the column that an option names.
+
+    Raises:
+        OptionError: If there is none; the message names the nearest.
+    """
+    columns = domain.columns or tuple(f"x{v}" for v in range(len(domain.sizes)))
+    if name not in columns:
+        known = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")
+        raise OptionError(f"edges: unknown column {name!r}{nearest(name, columns)}; there are {known}")
+    return columns.index(name)
+
+
+def _same(some: list[Tensor], others: list[Tensor]) -> bool:
+    """Return whether two lists of tensors hold the same values."""
+    pairs = zip(some, others, strict=False)
+    return len(some) == len(others) and all(a.shape == b.shape and torch.equal(a, b.to(a)) for a, b in pairs)
+
+
+def _on_cpu(generator: torch.Generator | None) -> torch.Generator | None:
+    """Return a generator that draws on the CPU, seeded by one of another device."""
+    if generator is None or generator.device.type == "cpu":
+        return generator
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    return torch.Generator().manual_seed(seed)
