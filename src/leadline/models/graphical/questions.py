@@ -211,7 +211,9 @@ class FactorModel(nn.Module, ABC):
         return self.domain.values[v][state] if self.domain.values else str(state)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        shapes = {name.removeprefix(prefix): tuple(v.shape) for name, v in state.items() if name.startswith(prefix)}
+        shapes = {
+            name.removeprefix(prefix): tuple(v.shape) for name, v in state.items() if name.startswith(prefix)
+        }
         self.make_room(shapes)
         super()._load_from_state_dict(state, prefix, *rest)
 
