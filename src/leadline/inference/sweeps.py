@@ -3,8 +3,7 @@ r"""Compiled loops of the junction tree: tables multiplied into cliques, summed 
 A clique's table lies in memory with its own variables first and the separator to its parent last, both in
 the order of elimination. So it is a matrix (own states, separator states): the message to the parent is the
 sum of its rows, and the message from the parent scales its columns. A table over any other part of the clique
-is matched with it by *blocks*: runs of neighbouring axes that the part has, or lacks, taken together. Walking
-the blocks needs no index per entry, and its inner loops run over contiguous memory.
+is matched with it by blocks of axes (`blocks`).
 
 Numbers are plain, not logarithms, so that an exact zero stays one. Each message is scaled to sum to one (to a
 largest entry of one for maxima) and the logarithms of the scales add up to log Z.
@@ -21,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from leadline.inference.blocks import MOST_AXES, blocks_of, multiply_in, sum_onto
 from leadline.inference.compiled import compiled
 from leadline.inference.factors import Floats, Ints
 
@@ -37,8 +37,6 @@ __all__ = [
     "plain_cliques",
     "trace",
 ]
-
-MOST_AXES = 64
 
 
 class Forest(NamedTuple):
@@ -113,107 +111,6 @@ def layout(forest: Forest, sizes: Ints) -> Shape:
 
 
 @compiled
-def _blocks(whole: Ints, part: Ints, sizes: Ints, block: Ints, step: Ints) -> int:
-    """Write the blocks of a clique's axes against a part's, innermost first; return how many, at least two.
-
-    Both lists of variables are in the order of elimination; variables of one state do not count.
-    """
-    count, unit = 0, 1
-    inside = False
-    j = len(part) - 1
-    for i in range(len(whole) - 1, -1, -1):
-        size = sizes[whole[i]]
-        if size == 1:
-            continue
-        while j >= 0 and sizes[part[j]] == 1:
-            j -= 1
-        match = j >= 0 and part[j] == whole[i]
-        if match:
-            j -= 1
-        if count > 0 and match == inside:
-            block[count - 1] *= size
-        else:
-            block[count] = size
-            step[count] = unit if match else 0
-            inside = match
-            count += 1
-        if match:
-            unit *= size
-    while count < 2:
-        block[count], step[count] = 1, 0
-        count += 1
-    return count
-
-
-@compiled
-def _times(table: Floats, part: Floats, block: Ints, step: Ints, count: int, fresh: bool) -> None:  # noqa: FBT001
-    """Multiply a part's table into a clique's, or write it there if the clique's is fresh."""
-    end, zero, one = np.uint64(len(table)), np.uint64(0), np.uint64(1)
-    inner, outer = np.uint64(block[0]), np.uint64(block[1])
-    along, across = np.uint64(step[0] > 0), np.uint64(step[1])
-    turn = np.zeros(count, dtype=np.int64)
-    t, s = zero, 0
-    if fresh:
-        table[:] = 1.0
-    while t < end:
-        u = np.uint64(s)
-        if along == one:
-            for _ in range(outer):
-                for b in range(inner):
-                    table[t + b] *= part[u + b]
-                t += inner
-                u += across
-        else:
-            for _ in range(outer):
-                x = part[u]
-                for b in range(inner):
-                    table[t + b] *= x
-                t += inner
-                u += across
-        s = _turned(turn, block, step, count, s)
-
-
-@compiled
-def _turned(turn: Ints, block: Ints, step: Ints, count: int, place: int) -> int:
-    """Turn the odometer of the outer blocks by one, and return the place in the part's table."""
-    for k in range(2, count):
-        turn[k] += 1
-        place += step[k]
-        if turn[k] < block[k]:
-            return place
-        place -= step[k] * block[k]
-        turn[k] = 0
-    return place
-
-
-@compiled
-def _sum_onto(table: Floats, part: Floats, block: Ints, step: Ints, count: int) -> None:
-    """Add a clique's table, summed over what the part lacks, to the part's table."""
-    end, zero, one = np.uint64(len(table)), np.uint64(0), np.uint64(1)
-    inner, outer = np.uint64(block[0]), np.uint64(block[1])
-    along, across = np.uint64(step[0] > 0), np.uint64(step[1])
-    turn = np.zeros(count, dtype=np.int64)
-    t, s = zero, 0
-    while t < end:
-        u = np.uint64(s)
-        if along == one:
-            for _ in range(outer):
-                for b in range(inner):
-                    part[u + b] += table[t + b]
-                t += inner
-                u += across
-        else:
-            for _ in range(outer):
-                total = 0.0
-                for b in range(inner):
-                    total += table[t + b]
-                part[u] += total
-                t += inner
-                u += across
-        s = _turned(turn, block, step, count, s)
-
-
-@compiled
 def _sliced(f: int, content: Content, sizes: Ints, observed: Ints, out: Floats) -> int:
     """Write a factor's table at the observed states, axes in the order of elimination; return its length."""
     variables = content.scopes[content.scope_at[f] : content.scope_at[f + 1]]
@@ -251,8 +148,8 @@ def _filled(
         f = content.held[h]
         part = content.scopes[content.scope_at[f] : content.scope_at[f + 1]]
         length = _sliced(f, content, sizes, observed, room.scratch)
-        count = _blocks(whole, part, sizes, room.block, room.step)
-        _times(table, room.scratch[:length], room.block, room.step, count, fresh)
+        count = blocks_of(whole, part, sizes, room.block, room.step)
+        multiply_in(table, room.scratch[:length], room.block, room.step, count, fresh)
         fresh = False
     return fresh
 
@@ -312,8 +209,8 @@ def pass_up(
                 mixed = True
                 part = forest.members[forest.starts[k] + forest.own[k] : forest.starts[k + 1]]
                 below = room.messages[shape.message_at[k] : shape.message_at[k + 1]]
-                count = _blocks(whole, part, sizes, room.block, room.step)
-                _times(table, below, room.block, room.step, count, fresh)
+                count = blocks_of(whole, part, sizes, room.block, room.step)
+                multiply_in(table, below, room.block, room.step, count, fresh)
                 fresh = False
             k = next_sibling[k]
         if fresh:
@@ -381,8 +278,8 @@ def pass_down(
         if parent[c] >= 0:
             p = parent[c]
             whole = members[starts[p] : starts[p + 1]]
-            count = _blocks(whole, members[starts[c] + own[c] : starts[c + 1]], sizes, block, step)
-            _sum_onto(room.tables[shape.table_at[p] : shape.table_at[p + 1]], ratio, block, step, count)
+            count = blocks_of(whole, members[starts[c] + own[c] : starts[c + 1]], sizes, block, step)
+            sum_onto(room.tables[shape.table_at[p] : shape.table_at[p + 1]], ratio, block, step, count)
         else:
             ratio[0] = 1.0
         for s in range(len(message)):
@@ -432,9 +329,9 @@ def _marginals(joint: Floats, variables: Ints, sizes: Ints, marginals: Floats, m
 @compiled
 def gathered(table: Floats, whole: Ints, part: Ints, sizes: Ints, room: Room, out: Floats) -> None:
     """Write a clique's table summed onto a part of its variables, both in the order of elimination."""
-    count = _blocks(whole, part, sizes, room.block, room.step)
+    count = blocks_of(whole, part, sizes, room.block, room.step)
     out[:] = 0.0
-    _sum_onto(table, out, room.block, room.step, count)
+    sum_onto(table, out, room.block, room.step, count)
 
 
 @compiled
