@@ -1,8 +1,8 @@
 r"""Compiled loops over a table and a table of part of its variables, matched by blocks of axes.
 
-Both tables have their axes in one order. Neighbouring axes of the whole that the part has, or lacks, are taken
-together as a *block* of some size and a step in the part's table. Walking the blocks needs no index per entry,
-and its two inner loops run over contiguous memory.
+Both tables have their axes in one order. Neighbouring axes of the whole that the part has, or lacks, are
+taken together as a *block* of some size and a step in the part's table. Walking the blocks needs no index per
+entry, and its two inner loops run over contiguous memory.
 
 Source:
     None: it is bookkeeping. The operations are those of Koller and Friedman (2009), section 10.3.
