@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["AISResult", "annealed_importance"]
+__all__ = ["AISResult", "Sandwich", "annealed_importance", "sandwich"]
 
 LogDensity = Callable[[Tensor, float], Tensor]
 Transition = Callable[[Tensor, float, torch.Generator | None], Tensor]
@@ -54,6 +54,48 @@ class AISResult:
     def log_bound(self) -> float:
         """Return the mean log-weight: in expectation at most log(Z_end / Z_start), in nats."""
         return float(self.log_weights.mean())
+
+    @property
+    def bound_stderr(self) -> float:
+        """Return the standard error of the bound, in nats; infinite for one particle."""
+        m = self.log_weights.numel()
+        return float(self.log_weights.std()) / math.sqrt(m) if m > 1 else math.inf
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """A ratio of normalising constants between two bounds.
+
+    Args:
+        forward: The run from the start of the path to its end.
+        backward: The run from the end back to the start.
+    """
+
+    forward: AISResult
+    backward: AISResult
+
+    @property
+    def lower(self) -> float:
+        """Return the lower bound on log(Z_end / Z_start), which holds in expectation, in nats."""
+        return self.forward.log_bound
+
+    @property
+    def upper(self) -> float:
+        """Return the upper bound on log(Z_end / Z_start), which holds in expectation, in nats."""
+        return -self.backward.log_bound
+
+    @property
+    def effective_sample_size(self) -> float:
+        """Return the smaller of the effective sample sizes of the two runs."""
+        return min(self.forward.effective_sample_size, self.backward.effective_sample_size)
+
+    def __str__(self) -> str:
+        low, high = self.forward, self.backward
+        return (
+            f"log Z ratio between {self.lower:.4f} (+-{low.bound_stderr:.2g}) and {self.upper:.4f} "
+            f"(+-{high.bound_stderr:.2g}) nats; effective sample sizes {low.effective_sample_size:.1f} "
+            f"and {high.effective_sample_size:.1f} of {low.log_weights.numel()}"
+        )
 
 
 def annealed_importance(
@@ -89,6 +131,34 @@ def annealed_importance(
         log_weights += (log_density(x, after) - log_density(x, before)).cpu().double()
         x = transition(x, after, generator)
     return _summary(log_weights, x)
+
+
+def sandwich(
+    log_density: LogDensity,
+    transition: Transition,
+    start: Tensor,
+    end: Tensor,
+    temperatures: Tensor,
+    generator: torch.Generator | None = None,
+) -> Sandwich:
+    """Return log(Z_end / Z_start) between the bounds of a forward and a backward run.
+
+    The upper bound holds where the draws of the far end are exact; draws of a chain make it an estimate.
+
+    Args:
+        log_density: (x (m, *), temperature) -> unnormalised log f (m,), in nats.
+        transition: (x (m, *), temperature, generator) -> x after a kernel that leaves f unchanged.
+        start: Exact draws of the first temperature (m, *).
+        end: Exact draws of the last temperature (m', *).
+        temperatures: The path (T,), T >= 2.
+        generator: Source of the kernels' randomness.
+
+    Raises:
+        ValueError: If there are fewer than two temperatures or no particle.
+    """
+    forward = annealed_importance(log_density, transition, start, temperatures, generator)
+    backward = annealed_importance(log_density, transition, end, temperatures.flip(0), generator)
+    return Sandwich(forward, backward)
 
 
 def _summary(log_weights: Tensor, particles: Tensor) -> AISResult:

@@ -184,4 +184,4 @@ def _ess_of(x: Tensor) -> Tensor:
     # The even lag at the cut, where positive, improves the estimate for antithetic chains.
     beyond = pairs[:, 0].gather(0, cut[None])[0].clamp(min=0.0)
     tau = (-1 + 2 * kept + beyond).clamp(min=1 / math.log10(m * n))
-    return m * n / tau
+    return torch.where(total > 0, m * n / tau, m * n)

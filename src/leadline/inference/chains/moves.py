@@ -20,7 +20,7 @@ Departs from the source:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -64,6 +64,10 @@ class Move(Protocol):
         """Return the proposed state, log q(x | x') - log q(x' | x) (c,), and evaluations a chain."""
         ...
 
+    def longer(self, by: Tensor) -> "Move":
+        """Return a move whose steps are `by` times as long, a factor a chain (c, 1, ...)."""
+        ...
+
 
 def _placed(log_density: LogDensity, position: Tensor) -> State:
     with torch.no_grad():
@@ -96,6 +100,10 @@ class RandomWalk:
         noise = _metric(self.metric, x).noise(x, generator)
         return _placed(log_density, x + self.step_size * noise), torch.zeros_like(state.log_density), 1
 
+    def longer(self, by: Tensor) -> "RandomWalk":
+        """Return the walk with steps `by` times as long, a factor a chain (c, 1, ...)."""
+        return replace(self, step_size=self.step_size * by)
+
 
 @dataclass(frozen=True)
 class Proposed:
@@ -125,6 +133,10 @@ class Proposed:
             )
         return _placed(log_density, x), log_ratio, 1
 
+    def longer(self, by: Tensor) -> "Proposed":
+        """Return the same proposal: how long its steps are is the function's affair."""
+        return self
+
 
 @dataclass(frozen=True)
 class Langevin:
@@ -149,6 +161,10 @@ class Langevin:
         p = metric.momentum(state.position, generator)
         proposed, end = leapfrog(log_density, metric, state, p, (2 * self.step_size) ** 0.5, 1)
         return proposed, metric.kinetic(p) - metric.kinetic(end), 1
+
+    def longer(self, by: Tensor) -> "Langevin":
+        """Return the move with steps `by` times as long, a factor a chain (c, 1, ...)."""
+        return replace(self, step_size=self.step_size * by**2)
 
 
 @dataclass(frozen=True)
@@ -186,6 +202,10 @@ class Hamiltonian:
             e = e * float(1 + self.jitter * (2 * uniform((1,), x, generator) - 1))
         proposed, end = leapfrog(log_density, metric, state, p, e, self.leapfrogs)
         return proposed, metric.kinetic(p) - metric.kinetic(end), self.leapfrogs
+
+    def longer(self, by: Tensor) -> "Hamiltonian":
+        """Return the move with steps `by` times as long, a factor a chain (c, 1, ...)."""
+        return replace(self, step_size=self.step_size * by)
 
 
 def leapfrog(

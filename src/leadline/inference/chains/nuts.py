@@ -14,9 +14,11 @@ Source:
     appendix A.3 and A.4. Iteration: Phan, Pradhan and Jankowiak (2019), Composable Effects for Flexible and
     Accelerated Probabilistic Programming in NumPyro, section 3, algorithm 2.
 
+    The joints of two halves are checked with the first point beyond, lest a full period pass for none: Stan
+    2.21, base_nuts.
+
 Departs from the source:
-    r counts both ends by half (the trapezoidal rule), so that C r is nearly the distance between the ends,
-    and a trajectory on independent normals does not resonate.
+    r counts both ends by half (the trapezoidal rule), so that C r is nearly the distance between the ends.
 """
 
 from dataclasses import dataclass
@@ -41,6 +43,10 @@ from leadline.inference.chains.moves import DIVERGENT
 __all__ = ["NUTS"]
 
 
+Point = tuple[Tensor, Tensor]  # momentum and velocity
+Stretch = tuple[Point, Point, Tensor]  # its two ends and the sum of its momenta
+
+
 @dataclass(frozen=True)
 class NUTS:
     """The no-U-turn sampler.
@@ -50,6 +56,9 @@ class NUTS:
         step_size: Step e of the integrator, > 0.
         metric: C, the inverse mass; a unit one if None.
         max_depth: Most doublings, in [1, 20]: at most 2^max_depth - 1 gradients a draw.
+        target_acceptance: Mean acceptance along a trajectory that a warm-up tunes the step to.
+        per_chain: Whether chains have different targets, so that log_density must always see all of them;
+            otherwise it is asked for those alone whose trajectory still grows.
 
     Raises:
         OptionError: If an argument is out of range.
@@ -66,6 +75,7 @@ class NUTS:
     metric: Metric | None = None
     max_depth: int = 10
     target_acceptance: float = 0.8
+    per_chain: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_depth <= 20 or not self.step_size > 0:
@@ -82,21 +92,22 @@ class NUTS:
         metric = Metric.unit(state.position) if self.metric is None else self.metric
         walk = _Walk(self.log_density, metric, self.step_size)
         tree = _root(state, metric.momentum(state.position, generator), metric)
-        c = len(state.log_density)
-        draw, rows = state, torch.arange(c, device=state.position.device)
+        draw, rows = state, torch.arange(len(state.log_density), device=state.position.device)
         acceptance, steps = torch.zeros_like(tree.log_weight), torch.zeros_like(tree.log_weight)
-        divergent = torch.zeros(c, dtype=torch.bool, device=rows.device)
+        divergent, live = torch.zeros_like(rows).bool(), torch.ones_like(rows).bool()
         for depth in range(self.max_depth):
-            tree, grown, done = _doubled(tree, walk, depth, generator)
-            acceptance[rows] += grown.acceptance
-            steps[rows] += grown.steps
-            divergent[rows] |= grown.divergent
-            if bool(done.all()):
+            tree, half, done = _doubled(tree, walk, depth, generator)
+            acceptance[rows] += half.acceptance * live
+            steps[rows] += half.steps * live
+            divergent[rows] |= half.divergent & live
+            ended = live & done if depth < self.max_depth - 1 else live
+            draw = _put(draw, rows[ended], tree.draw, ended)
+            live = live & ~ended
+            if not bool(live.any()):
                 break
-            if bool(done.any()):
-                draw = _put(draw, rows[done], tree.draw, done)
-                rows, tree = rows[~done], tree.only(~done)
-        draw = _put(draw, rows, tree.draw, torch.ones_like(rows, dtype=torch.bool))
+            if not self.per_chain and bool(ended.any()):
+                rows, tree = rows[live], tree.only(live)
+                live = torch.ones_like(rows).bool()
         return draw, Information(acceptance / steps, divergent, steps)
 
 
@@ -136,6 +147,7 @@ class _Half:
     """The new half of a trajectory, walked forwards."""
 
     end: _End
+    first: Point
     draw: State
     r: Tensor
     log_weight: Tensor
@@ -172,40 +184,36 @@ def _doubled(
     forward = u[0] < 0.5
     wide = along(forward, tree.r)
     sign = torch.where(wide, 1.0, -1.0).to(tree.r)
-    start = _End(
-        torch.where(wide, tree.right.x, tree.left.x),
-        torch.where(wide, tree.right.p, -tree.left.p),
-        tree.left.v,
-        torch.where(wide, tree.right.g, tree.left.g),
-    )
+    far, near = _picked(wide, tree.left, tree.right), _picked(wide, tree.right, tree.left)
+    start = _End(near.x, sign * near.p, sign * near.v, near.g)
     log_uniform = uniform((1 << depth, len(like)), like, generator).log_()
     half = _grown(start, tree, walk, log_uniform)
     end = _End(half.end.x, sign * half.end.p, sign * half.end.v, half.end.g)
-    left, right = _picked(~wide, end, tree.left), _picked(wide, end, tree.right)
     # The new half is taken with min(1, its weight / the old weight): a draw prefers to move away.
     take = half.good & (u[1].log() < half.log_weight - tree.log_weight)
-    r = tree.r + sign * half.r
     new = _Tree(
-        left, right, chosen(take, half.draw, tree.draw), r,
-        torch.logaddexp(tree.log_weight, half.log_weight), tree.energy,
+        _picked(wide, tree.left, end), _picked(wide, end, tree.right), chosen(take, half.draw, tree.draw),
+        tree.r + sign * half.r, torch.logaddexp(tree.log_weight, half.log_weight), tree.energy,
     )  # fmt: skip
-    return new, half, ~half.good | _turns(left.p, left.v, right.p, right.v, r)
+    old = (sign * far.p, sign * far.v), (start.p, start.v), sign * tree.r
+    turned = _turned(old, (half.first, (half.end.p, half.end.v), half.r))
+    return new, half, ~half.good | turned
 
 
 def _grown(start: _End, tree: _Tree, walk: _Walk, log_uniform: Tensor) -> _Half:
     """Return the new half from the end `start` of the old: a step a row of `log_uniform` (2^depth, c)."""
     e, slope, metric = walk.step_size, value_and_gradient(walk.log_density), walk.metric
-    x, p, g = start.x.clone(), start.p.clone(), start.g
-    r = torch.zeros_like(p)
+    x, p, g = start.x, start.p, start.g
     log_weight = torch.full_like(tree.energy, -torch.inf)
     good, divergent = torch.ones_like(tree.energy).bool(), torch.zeros_like(tree.energy).bool()
     acceptance, steps = torch.zeros_like(tree.energy), torch.zeros_like(tree.energy)
-    draw, v, marks = tree.draw, start.v, _Marks()
+    draw, r, v, marks = tree.draw, torch.zeros_like(p), start.v, _Marks()
+    first: Point = (p, v)
     for leaf in range(len(log_uniform)):
-        p.add_(g, alpha=e / 2)
-        x = x.add(metric.velocity(p), alpha=e)
+        middle = p.add(g, alpha=e / 2)
+        x = x.add(metric.velocity(middle), alpha=e)
         value, g = slope(x)
-        p.add_(g, alpha=e / 2)
+        p = middle.add_(g, alpha=e / 2)
         v = metric.velocity(p)
         # Log-weight of the point: the energy at the start less its own.
         gain = (tree.energy + value).sub_(_dot(p, v), alpha=0.5).nan_to_num_(nan=-torch.inf)
@@ -214,50 +222,65 @@ def _grown(start: _End, tree: _Tree, walk: _Walk, log_uniform: Tensor) -> _Half:
         log_weight = torch.logaddexp(log_weight, gain)
         here = State(x, value, g)
         draw = here if leaf == 0 else chosen(log_uniform[leaf] < gain - log_weight, here, draw)
-        turned = marks.turned(leaf, p, v, r)
-        r.add_(p)
+        first = (p, v) if leaf == 0 else first
+        r = r + p
+        turned = marks.turned(leaf, (p, v), r)
         lost = gain < -DIVERGENT
         divergent |= lost & good
         good = good & ~(lost if turned is None else lost | turned)
         if leaf % 4 == 3 and not bool(good.any()):
             break
-    return _Half(_End(x, p, v, g), draw, r, log_weight, good, divergent, acceptance, steps)
+    return _Half(_End(x, p, v, g), first, draw, r, log_weight, good, divergent, acceptance, steps)
 
 
 class _Marks:
-    """Momenta at the left ends of the binary subtrees that are still open."""
+    """The points at the left ends of the binary subtrees that are still open, and the points before them."""
 
     def __init__(self) -> None:
-        self._kept: list[tuple[Tensor, Tensor, Tensor] | None] = [None] * 21
+        self._kept: list[tuple[Point, Point, Tensor]] = []
+        self._last: tuple[Point, Tensor] | None = None
 
-    def turned(self, leaf: int, p: Tensor, v: Tensor, r: Tensor) -> Tensor | None:
+    def turned(self, leaf: int, point: Point, r: Tensor) -> Tensor | None:
         """Return whether a subtree that ends at `leaf` turns back (c,); None if none ends there.
 
         Args:
             leaf: Number of the point in its half.
-            p: Its momentum (c, *shape).
-            v: Its velocity (c, *shape).
-            r: Sum of the momenta before it (c, *shape).
+            point: Its momentum and velocity (c, *shape).
+            r: Sum of the momenta up to it (c, *shape).
         """
-        place = (leaf >> 1).bit_count()
+        last, self._last = self._last, (point, r)
         if leaf % 2 == 0:
-            self._kept[place] = (p.clone(), v, r.clone())
+            before, sum_before = last if last is not None else (point, torch.zeros_like(r))
+            self._kept.append((point, before, sum_before))
             return None
-        ones = ((leaf + 1) & -(leaf + 1)).bit_length() - 1  # trailing ones: the subtrees that end here
-        found: Tensor | None = None
-        upto = r + p
-        for k in range(place, place - ones, -1):
-            mark = self._kept[k]
-            if mark is not None:
-                turns = _turns(mark[0], mark[1], p, v, upto - mark[2])
-                found = turns if found is None else found | turns
+        found = torch.zeros(len(r), dtype=torch.bool, device=r.device)
+        joint: tuple[Point, Point, Tensor] | None = None
+        for _ in range(((leaf + 1) & -(leaf + 1)).bit_length() - 1):  # the subtrees that end here
+            start, before, sum_before = self._kept.pop()
+            if joint is None:
+                found |= _turns(start, point, r - sum_before)
+            else:
+                # Its right half begins at the mark that was popped before.
+                first, near, sum_near = joint
+                old = (start, near, sum_near - sum_before)
+                found |= _turned(old, (first, point, r - sum_near))
+            joint = (start, before, sum_before)
+        if joint is not None:
+            self._kept.append(joint)
         return found
 
 
-def _turns(p: Tensor, v: Tensor, p_end: Tensor, v_end: Tensor, r: Tensor) -> Tensor:
-    """Return whether a trajectory turns back at one of its ends: its momenta sum to r (c, *shape) -> (c,)."""
-    inner = r - 0.5 * (p + p_end)
-    return torch.minimum(_dot(v, inner), _dot(v_end, inner)) <= 0
+def _turned(old: Stretch, new: Stretch) -> Tensor:
+    """Return whether two stretches in a row turn back: as a whole, or one with the point beyond the joint."""
+    (far, near, r_old), (first, end, r_new) = old, new
+    whole = _turns(far, end, r_old + r_new)
+    return whole | _turns(far, first, r_old + first[0]) | _turns(near, end, near[0] + r_new)
+
+
+def _turns(one: Point, other: Point, r: Tensor) -> Tensor:
+    """Return whether a stretch turns back at an end: its momenta sum to r (c, *shape) -> (c,)."""
+    inner = r - 0.5 * (one[0] + other[0])
+    return torch.minimum(_dot(one[1], inner), _dot(other[1], inner)) <= 0
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
