@@ -34,6 +34,8 @@ FIRST = {entry.path: name for name, entry in reversed(CATALOG.items())}
 OPTIONS: dict[str, dict[str, Any]] = {
     "lda": {"topics": 2},
     "rbm": {"hidden": 8},
+    "dbn": {"hidden": (8, 4)},
+    "dbm": {"hidden": (8, 4)},
     "vae": {"latent": 2},
     "resnet18": {"width": 0.0625},
     "cifar_resnet20": {"width": 0.25},

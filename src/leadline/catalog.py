@@ -114,6 +114,12 @@ CATALOG: dict[str, Entry] = {
         "Kindermann and Snell (1980); Lauritzen and Spiegelhalter (1988)",
     ),
     "rbm": Entry(f"{_M}.boltzmann.rbm:RBM", "boltzmann", "restricted Boltzmann machine", "Hinton (2002)"),
+    "dbn": Entry(
+        f"{_M}.boltzmann.dbn:DBN", "boltzmann", "deep belief net", "Hinton, Osindero and Teh (2006)"
+    ),
+    "dbm": Entry(
+        f"{_M}.boltzmann.dbm:DBM", "boltzmann", "deep Boltzmann machine", "Salakhutdinov and Hinton (2009)"
+    ),
     "autoencoder": Entry(
         f"{_M}.autoencoders.autoencoder:Autoencoder",
         "autoencoders",

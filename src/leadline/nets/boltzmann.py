@@ -153,13 +153,17 @@ class BoltzmannLayer(nn.Module, ABC):
             v: Data, (n, D).
             steps: Number k of Gibbs steps, at least 1.
         """
+        return self.contrast_and_end(v, steps)[0]
+
+    def contrast_and_end(self, v: Tensor, steps: int = 1) -> tuple[Tensor, Tensor]:
+        """Return `contrast` and the visible units at the end of the chains, (n or chains, D)."""
         with torch.no_grad():
             inputs = self.inputs(v)
             end = self.chain_end(self.inputs(self.chain) if len(self.chain) else inputs, steps)
             if len(self.chain):
                 self.chain.copy_(end)
             down = self.inputs(end)
-        return self._difference(v, end, inputs, down)
+        return self._difference(v, end, inputs, down), end
 
 
 class BernoulliLayer(BoltzmannLayer):
@@ -179,6 +183,18 @@ class BernoulliLayer(BoltzmannLayer):
         >>> layer.contrast(v).shape, layer.hidden(v).shape
         (torch.Size([]), torch.Size([3, 4]))
     """
+
+    @classmethod
+    def of(cls, weights: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> "BernoulliLayer":
+        """Return a layer that holds these tensors, (D, H), (D,), (H,), and does not learn."""
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        for name, value in (
+            ("weights", weights), ("visible_bias", visible_bias), ("hidden_bias", hidden_bias)
+        ):  # fmt: skip
+            layer.register_parameter(name, nn.Parameter(value.detach(), requires_grad=False))
+        layer.register_buffer("chain", weights.new_empty(0, len(visible_bias)))
+        return layer
 
     @property
     def enumerated(self) -> int:

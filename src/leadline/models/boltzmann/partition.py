@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from leadline.core import Quantity
+from leadline.core import Density, Quantity
 from leadline.core.randomness import bernoulli, generator_for
 from leadline.inference.annealed import AISResult, annealed_importance
 from leadline.nets.boltzmann import BoltzmannLayer
@@ -34,6 +34,9 @@ __all__ = [
     "Method",
     "Remembered",
     "annealed_quantity",
+    "density_of",
+    "estimate_tensor",
+    "log_mean_exp",
     "log_partition",
     "partition_tensor",
 ]
@@ -102,8 +105,26 @@ def partition_tensor(layer: BoltzmannLayer, found: Quantity) -> Tensor:
     """
     if found.kind == "exact":
         return layer.log_partition(found.value)
-    held: Tensor = _Estimate.apply(layer.weights, found.value)
+    return estimate_tensor(layer.weights, found.value)
+
+
+def estimate_tensor(like: Tensor, value: float) -> Tensor:
+    """Return an estimate that depends on `like`, shape (); to ask for its gradient is a RuntimeError."""
+    held: Tensor = _Estimate.apply(like, value)
     return held
+
+
+def density_of(log_z: Quantity, bound: str) -> Density:
+    """Return what log p(x) is, given log Z and, if it is a bound beside that, how the bound was made."""
+    if not bound:
+        return Density(log_z.kind, log_z.protocol, log_z.stderr or 0.0)
+    said = "" if log_z.kind == "exact" else "estimate of a lower bound: "
+    return Density("lower bound", f"{said}{bound}; log Z: {log_z.protocol}", log_z.stderr or 0.0)
+
+
+def log_mean_exp(values: Tensor) -> Tensor:
+    """Return the log of the mean of exp over the first dimension: (S, n) -> (n,)."""
+    return values.logsumexp(0) - math.log(len(values))
 
 
 def annealed_quantity(at_start: float, result: AISResult, temperatures: int) -> Quantity:

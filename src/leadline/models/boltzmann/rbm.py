@@ -2,40 +2,42 @@ r"""Restricted Boltzmann machine, learned by contrastive divergence.
 
     p(v) = exp(-F(v)) / Z,        F(v) = -g(v, b) - sum_j softplus(c + r(v) W)_j
 
-with binary visible units for bits and Gaussian ones for real columns and pictures; see
-`leadline.nets.boltzmann` for the formulas of both. Real columns are standardised. Levels of a picture get
-uniform noise, so that log p(x) >= E log p(u), and u in [0, 1) is stretched to unit variance.
+with binary visible units for bits and Gaussian ones for real columns and pictures. The formulas of both
+stand in `leadline.nets.boltzmann`, what visible units are of a sample in `leadline.models.boltzmann.visible`.
 
 Symbols:
     n samples, D visible units v (n, D), H hidden units h (n, H), W (D, H) weights, b (D,) visible and
-    c (H,) hidden biases, F free energy, Z partition function, u (n, D) real coordinates, S draws of noise.
+    c (H,) hidden biases, F free energy, Z partition function, S draws of noise.
 
 Source:
     Hinton (2002), Training Products of Experts by Minimizing Contrastive Divergence.
     Gaussian units: Hinton (2010), A Practical Guide to Training Restricted Boltzmann Machines, section 13.2.
-    Uniform noise: Theis, van den Oord and Bethge (2016), A note on the evaluation of generative models.
 
 Departs from the source:
     See `leadline.nets.boltzmann` and `leadline.models.boltzmann.partition`.
 """
 
-import math
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Batch, Bits, Density, Described, Domain, Images, OptionError, Quantity, Vectors
-from leadline.core.errors import checked_codes, unknown_name
-from leadline.core.randomness import uniform, uniform_of_rows
-from leadline.models.boltzmann.partition import Method, Remembered, log_partition, partition_tensor
-from leadline.nets.boltzmann import BernoulliLayer, BoltzmannLayer, GaussianLayer
+from leadline.core import Batch, Density, Described, Domain, OptionError, Quantity
+from leadline.core.errors import checked_codes
+from leadline.core.randomness import uniform
+from leadline.models.boltzmann.partition import (
+    Method,
+    Remembered,
+    density_of,
+    log_mean_exp,
+    log_partition,
+    partition_tensor,
+)
+from leadline.models.boltzmann.visible import Visible
 
 __all__ = ["RBM"]
 
-_SCALES = ("learned", "unit")
 _DRAWS = 16
-_UNIFORM_SCALE = 12**-0.5  # of the uniform distribution on [0, 1)
 
 
 class RBM(nn.Module):
@@ -61,6 +63,7 @@ class RBM(nn.Module):
         DomainError: If the domain is not Bits, Images or Vectors.
 
     Example:
+        >>> from leadline.core import Bits
         >>> model = RBM(Bits((2, 3)), hidden=4)
         >>> x = model.sample(5)
         >>> x.shape, model.log_prob(x).shape, model.encode(x).shape
@@ -81,20 +84,14 @@ class RBM(nn.Module):
         scale: str = "learned",
     ) -> None:
         super().__init__()
-        self.domain = domain.require(Bits, Images, Vectors)
+        self.domain = domain
+        self.visible = Visible(domain)
         for name, value in (("hidden", hidden), ("steps", steps), ("chains", chains), ("burn_in", burn_in)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if scale not in _SCALES:
-            raise unknown_name("scale", scale, _SCALES)
         self.steps = steps
         self.burn_in = burn_in
-        kept = chains if persistent else 0
-        self.layer: BoltzmannLayer
-        if isinstance(domain, Bits):
-            self.layer = BernoulliLayer(domain.dims, hidden, kept)
-        else:
-            self.layer = GaussianLayer(domain.dims, hidden, kept, learned=scale == "learned")
+        self.layer = self.visible.layer(hidden, chains if persistent else 0, scale)
         self._partition = Remembered()
 
     @classmethod
@@ -122,7 +119,7 @@ class RBM(nn.Module):
         In evaluation: minus the log pseudo-likelihood of bits in nats, estimated from one bit a sample,
         which is drawn; the score-matching objective of pictures and real columns.
         """
-        v = self._visible(batch.x, noisy=True)
+        v = self.visible.drawn(batch.x, self.layer.visible_bias)
         return self.layer.contrast(v, self.steps) if self.training else self.layer.misfit(v)
 
     def sample(self, n: int, generator: torch.Generator | None = None, *, steps: int | None = None) -> Tensor:
@@ -136,7 +133,9 @@ class RBM(nn.Module):
         with torch.no_grad():
             v = self.layer.start(n, generator)
             length = self.burn_in if steps is None else steps
-            return self._raw(self.layer.chain_end(self.layer.inputs(v), length, generator) if length else v)
+            return self.visible.raw(
+                self.layer.chain_end(self.layer.inputs(v), length, generator) if length else v
+            )
 
     def log_prob(self, x: Tensor, samples: int = _DRAWS, generator: torch.Generator | None = None) -> Tensor:
         """Return log p(x) = -F(x) - log Z of each row, or its bound, in nats: (n, *shape) -> (n,).
@@ -152,41 +151,35 @@ class RBM(nn.Module):
         if samples < 1:
             raise OptionError(f"samples must be at least 1, got {samples}")
         log_z = partition_tensor(self.layer, self.log_partition())
-        if not isinstance(self.domain, Images):
-            return self._log_volume - self.free_energy(x) - log_z
-        shape = (samples, len(x), self.domain.dims)
+        if not self.visible.noisy:
+            return self.visible.log_volume - self.free_energy(x) - log_z
         like = self.layer.visible_bias
-        noise = (
-            uniform_of_rows(self.domain.checked(x), shape[2], samples)
-            if generator is None
-            else uniform(shape, like, generator)
-        ).to(like)
-        energies = [self.layer.free_energy(self._coordinates(x, each)) for each in noise]
-        return self._log_volume - log_z + (-torch.stack(energies)).logsumexp(0) - math.log(samples)
+        if generator is None:
+            noise = self.visible.noise_of(x, 0, samples).to(like)
+        else:
+            noise = uniform((samples, len(x), self.domain.dims), like, generator)
+        energies = [self.layer.free_energy(self.visible.units(x, like, each)) for each in noise]
+        return self.visible.log_volume - log_z + log_mean_exp(-torch.stack(energies))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the probability of each hidden unit: (n, *shape) -> (n, H) in [0, 1]."""
-        return self.layer.hidden(self._visible(x))
+        return self.layer.hidden(self.visible.units(x, self.layer.visible_bias))
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the likeliest sample given hidden units or their probabilities: (n, H) -> (n, *shape)."""
         layer = self.layer
-        return self._raw(layer.mean(layer.centre(checked_codes(z, layer.weights.shape[1]).to(layer.weights))))
+        codes = checked_codes(z, layer.weights.shape[1]).to(layer.weights)
+        return self.visible.raw(layer.mean(layer.centre(codes)))
 
     @property
     def density(self) -> Density:
         """Return whether `log_prob` is exact, a bound or an estimate, with the error that all rows share."""
         found = self.log_partition()
-        if not isinstance(self.domain, Images):
-            return Density(found.kind, found.protocol, found.stderr or 0.0)
-        noise = f"uniform noise, {_DRAWS} draws; {found.protocol}"
-        if found.kind == "exact":
-            return Density("lower bound", noise)
-        return Density("estimate", f"of a lower bound: {noise}", found.stderr or 0.0)
+        return density_of(found, f"uniform noise, {_DRAWS} draws" if self.visible.noisy else "")
 
     def free_energy(self, x: Tensor) -> Tensor:
         """Return F(x) of each row, in nats; of the middle of the cell for pictures: (n, *shape) -> (n,)."""
-        return self.layer.free_energy(self._visible(x))
+        return self.layer.free_energy(self.visible.units(x, self.layer.visible_bias))
 
     def filters(self) -> Tensor:
         """Return what each hidden unit adds to the visible ones, W^T: (H, D)."""
@@ -215,33 +208,3 @@ class RBM(nn.Module):
         if method != "auto":
             return find()
         return self._partition(self.layer.parameters(), find, chains, temperatures, seed)
-
-    def _visible(self, x: Tensor, *, noisy: bool = False) -> Tensor:
-        """Return samples as rows of visible units: (n, *shape) -> (n, D)."""
-        like = self.layer.visible_bias
-        if isinstance(self.domain, Bits):
-            return self.domain.checked(x).flatten(1).to(like)
-        return self._coordinates(x, uniform(tuple(x.shape), like) if noisy and self._levels else None)
-
-    def _coordinates(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        """Return real coordinates of unit variance: (n, *shape) -> (n, D)."""
-        within = None if noise is None else noise.view(-1, *self.domain.shape)
-        u = self.domain.continuous(x, within, self.layer.visible_bias).flatten(1)
-        return (u - 0.5) / _UNIFORM_SCALE if self._levels else u
-
-    def _raw(self, v: Tensor) -> Tensor:
-        """Return raw samples of visible units: (n, D) -> (n, *shape)."""
-        shaped = v.view(-1, *self.domain.shape)
-        return self.domain.quantize(shaped * _UNIFORM_SCALE + 0.5 if self._levels else shaped)
-
-    @property
-    def _levels(self) -> bool:
-        return isinstance(self.domain, Images)
-
-    @property
-    def _log_volume(self) -> float:
-        """Return what the log-density of visible units lacks to that of raw samples, in nats."""
-        if isinstance(self.domain, Bits):
-            return 0.0
-        stretch = math.log(_UNIFORM_SCALE) * self.domain.dims if self._levels else 0.0
-        return self.domain.log_volume - stretch

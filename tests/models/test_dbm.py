@@ -1,0 +1,157 @@
+"""Deep Boltzmann machines against enumeration of every state."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from leadline.core import Batch, Bits, DomainError
+from leadline.models.boltzmann.dbm import DBM
+from leadline.models.boltzmann.rbm import RBM
+from leadline.training import fit
+from tests.tiny import tiny
+
+
+def states(units: int) -> Tensor:
+    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=units)), dtype=torch.float64)
+
+
+def machine(sizes: tuple[int, ...], scale: float = 1.0, **options: int) -> DBM:
+    model = DBM(Bits((sizes[0],)), sizes[1:], **options).double()
+    source = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(scale * torch.empty(parameter.shape).normal_(generator=source))
+    return model
+
+
+def joint(model: DBM) -> Tensor:
+    """Return log of the unnormalised probability of every state, visible units first: (2^D, 2^rest)."""
+    s = states(sum(model.sizes))
+    layers = s.split(model.sizes, 1)
+    total = sum(layer @ bias for layer, bias in zip(layers, model.biases, strict=True))
+    for weights, below, above in zip(model.weights, layers, layers[1:], strict=False):
+        total = total + ((below @ weights) * above).sum(1)
+    return total.view(2 ** model.sizes[0], -1)  # type: ignore[union-attr]
+
+
+def exact(model: DBM) -> Tensor:
+    """Return log p(v) of every state: (2^D,)."""
+    return (joint(model).logsumexp(1) - joint(model).logsumexp((0, 1))).detach()
+
+
+@pytest.mark.parametrize("sizes", [(4, 3), (4, 3, 2), (3, 2, 3, 2), (2, 3, 2, 2, 2)])
+def test_log_partition_by_halves_is_brute_force(sizes: tuple[int, ...]) -> None:
+    model = machine(sizes)
+    assert model.log_partition("exact").value == pytest.approx(
+        float(joint(model).detach().logsumexp((0, 1))), abs=1e-10
+    )
+
+
+@pytest.mark.parametrize("sizes", [(4, 3, 2), (3, 2, 3, 2)])
+def test_the_mean_field_bound_lies_below_and_not_far(sizes: tuple[int, ...]) -> None:
+    model = machine(sizes)
+    bound, truth = model.log_prob(states(sizes[0])).detach(), exact(model)
+    assert bool((bound <= truth + 1e-12).all())
+    assert float((truth - bound).max()) < 0.5
+    assert float(bound.exp().sum()) < 1
+
+
+def test_one_hidden_layer_is_a_restricted_machine_with_a_tight_bound() -> None:
+    model, plain = machine((4, 3)), RBM(Bits((4,)), 3).double()
+    with torch.no_grad():
+        plain.layer.weights.copy_(model.weights[0])
+        plain.layer.visible_bias.copy_(model.biases[0])
+        plain.layer.hidden_bias.copy_(model.biases[1])
+    assert torch.allclose(model.log_prob(states(4)), plain.log_prob(states(4)), atol=1e-12)
+    assert torch.allclose(model.encode(states(4)), plain.encode(states(4)), atol=1e-12)
+
+
+def test_sweeps_of_mean_field_never_lower_the_bound_and_end_at_a_fixed_point() -> None:
+    bounds = []
+    for sweeps in (1, 2, 4, 8, 100):
+        model = machine((4, 3, 2), sweeps=sweeps)
+        bounds.append(model.log_prob(states(4)).detach())
+    assert all(bool((later >= earlier - 1e-12).all()) for earlier, later in itertools.pairwise(bounds))
+    held = model._mean_field(states(4))
+    for number in (1, 2):
+        assert torch.allclose(model._heard(held, number).sigmoid(), held[number], atol=1e-8)
+
+
+def test_annealed_importance_sampling_finds_the_exact_log_partition() -> None:
+    model = machine((6, 5, 4))
+    found = model.log_partition("ais", chains=400, temperatures=300)
+    assert found.stderr is not None
+    assert abs(found.value - model.log_partition("exact").value) < 4 * found.stderr
+    assert found.stderr < 0.1
+
+
+def test_the_gradient_of_the_loss_is_the_hand_written_update() -> None:
+    model = machine((4, 3, 2), chains=7)
+    data = states(4)[[0, 5, 9]]
+    model.loss(Batch(data)).backward()
+    with torch.no_grad():
+        m = model._mean_field(data)
+        v, top = model.chain.split((4, 2), 1)
+        h = (v @ model.weights[0] + top @ model.weights[1].T + model.biases[1]).sigmoid()
+        wanted = [v.T @ h / 7 - m[0].T @ m[1] / 3, h.T @ top / 7 - m[1].T @ m[2] / 3]
+        biases = [end.mean(0) - data.mean(0) for end, data in zip((v, h, top), m, strict=True)]
+    for parameter, gradient in zip([*model.weights, *model.biases], [*wanted, *biases], strict=True):
+        assert parameter.grad is not None
+        assert torch.allclose(parameter.grad, gradient, atol=1e-12)
+
+
+def test_long_chains_give_the_gradient_of_the_bound() -> None:
+    model = machine((3, 2, 2), 0.7, chains=40_000, sweeps=200)
+    data = states(3)[[0, 3, 6]]
+    for _ in range(20):
+        loss = model.loss(Batch(data))
+    loss.backward()
+    exact = torch.autograd.grad(-model.log_prob(data).mean(), list(model.parameters()))
+    for parameter, gradient in zip(model.parameters(), exact, strict=True):
+        assert parameter.grad is not None
+        assert float((parameter.grad - gradient).abs().max()) < 4 * 0.5 / math.sqrt(40_000)
+
+
+def test_samples_have_the_exact_probabilities(generator: torch.Generator) -> None:
+    model, n = machine((3, 2, 2)), 20_000
+    x = model.sample(n, generator, steps=60)
+    counts = torch.bincount(x.long() @ torch.tensor([4, 2, 1]), minlength=8) / n
+    p = exact(model).exp()
+    assert bool(((counts - p).abs() < 4 * (p * (1 - p) / n).sqrt()).all())
+
+
+def test_pretraining_doubles_what_a_layer_will_hear_from_its_other_side() -> None:
+    model = machine((4, 3, 3, 2))
+    v, h = states(4), states(3)
+    first, second, third = model.stages()
+    assert torch.allclose(first.encode(v), (2 * v @ model.weights[0] + model.biases[1]).sigmoid())  # type: ignore[operator]
+    assert torch.allclose(second.encode(h), (2 * h @ model.weights[1] + model.biases[2]).sigmoid())  # type: ignore[operator]
+    assert torch.allclose(third.encode(h), (h @ model.weights[2] + model.biases[3]).sigmoid())  # type: ignore[operator]
+    # the visible layer has no other side, the others have
+    for stage, down in ((first, 1), (second, 2), (third, 2)):
+        assert stage.down == down
+
+
+def test_codes_decode_to_bits_and_persistent_chains_are_kept() -> None:
+    data = tiny("bits")
+    model = DBM.for_data(data, hidden=(6, 4))
+    before = float(model.log_prob(data.train.x).detach().mean())
+    start = model.chain.clone()
+    run = fit(model, data, steps=400, lr=0.02, select="last", threads=1, out=False, progress=False)
+    assert float(run.model.log_prob(data.train.x).detach().mean()) > before + 0.3
+    assert not torch.equal(model.chain, start)
+    assert "chain" in model.state_dict()
+    back = model.decode(model.encode(data.test.x))
+    assert back.shape == data.test.x.shape
+    assert data.domain.validated(back).dtype == torch.uint8
+
+
+def test_what_it_cannot_hold_is_refused_with_the_way_out() -> None:
+    with pytest.raises(DomainError, match="binarize"):
+        DBM.for_data(tiny("images"))
+    for options in ({"hidden": ()}, {"steps": 0}, {"chains": 0}, {"sweeps": 0}, {"burn_in": 0}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            DBM(Bits((4,)), **options)
