@@ -69,6 +69,7 @@ def study(
       leadline study
       leadline study random_labels digits
       leadline study birthday_paradox runs/a --out pairs.png
+      leadline study stationary_point --set function=flat_saddle
     """
     from leadline.cli.output import show_document, show_table, write_finding
     from leadline.core.errors import unknown_name
@@ -90,7 +91,13 @@ def study(
 
 
 def _subject_of(study: Any) -> str:
-    return "data" if "data" in study.needs else f"a run that can {' and '.join(study.needs)}"
+    """Return what a study is given, in words."""
+    if "data" in study.needs:
+        return "data"
+    words = {"model": "a run", "function": "a function by name"}
+    if set(study.needs) <= set(words):
+        return " or ".join(words[need] for need in study.needs)
+    return f"a run that can {' and '.join(study.needs)}"
 
 
 def _found(
@@ -108,6 +115,8 @@ def _found(
     if of_data:
         source = on or subject
         return study(*([] if source is None else [loaded(source, data_pairs)]), **options)
+    if "function" in study.needs and (subject is None or "model" not in study.needs):
+        return study(**({} if subject is None else {"function": subject}) | options)
     if subject is None:
         raise OptionError(f"{study.name} needs {_subject_of(study)}: leadline study {study.name} RUN")
     run = open_run(subject)

@@ -25,7 +25,8 @@ class Study:
         name: The phenomenon.
         claim: What it puts to the test.
         run: Runs it and returns the finding.
-        needs: What it is given: "data", or the verbs of a model.
+        needs: What it is given: "data", the verbs of a model, "model" for any with a loss, "function" for
+            one by name.
         cost: What it takes at its smallest scale.
     """
 

@@ -1,0 +1,64 @@
+"""Figures of functions, paths on them, and their curvature."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from leadline.studies.finding import Finding
+
+__all__ = ["COLOURS", "heading", "stationary_figure"]
+
+COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#edae49", "#7b4b94", "#2b9eb3", "#8d5524", "#444444")
+
+
+def heading(finding: "Finding") -> str:
+    """Return the claim with its verdict, over two lines where it is long."""
+    text = f"{finding.claim} {finding.verdict.capitalize()}."
+    if len(text) <= 90:
+        return text
+    cut = text.rfind(" ", 0, len(text) // 2 + 15)
+    return f"{text[:cut]}\n{text[cut + 1 :]}"
+
+
+def stationary_figure(finding: "Finding") -> Figure:
+    """Return the function along lines through the point, and its heights around it."""
+    details = finding.details
+    around = details.get("around")
+    figure = Figure(figsize=(9.6 if around is not None else 5.6, 3.9), layout="constrained")
+    figure.suptitle(f"{heading(finding)} {details['kind'].capitalize()}.", fontsize=9)
+    axes = figure.subplots(1, 1 if around is None else 2, squeeze=False)[0]
+    for (name, heights), look in zip(details["lines"].items(), ("-", "-", ":", "--"), strict=False):
+        colour = COLOURS[list(details["lines"]).index(name)]
+        axes[0].plot(details["places"], heights, look, color=colour, label=name, linewidth=2)
+    axes[0].axhline(0, color="0.6", linewidth=0.8)
+    axes[0].axvline(0, color="0.6", linewidth=0.8)
+    axes[0].set_xlabel("distance from the point, along a line")
+    axes[0].set_ylabel("change of the function")
+    axes[0].legend(fontsize=7, title="direction of", title_fontsize=7)
+    if around is not None:
+        _around(axes[1], details, around)
+    return figure
+
+
+def _around(axis: Axes, details: dict[str, Any], around: Any) -> None:
+    """Draw where the function is lower and where it is higher than at the point."""
+    top = float(np.abs(around).max()) or 1.0
+    places = details["places"]
+    # A signed root spreads heights that differ by powers of ten.
+    axis.contourf(
+        places, places, np.sign(around) * np.abs(around / top) ** 0.25, 20, cmap="RdBu_r", vmin=-1, vmax=1
+    )
+    axis.contour(places, places, around, [0.0], colors="black", linewidths=0.8)
+    nature = details["nature"]
+    for move, mark, label in ((nature.low, "v", "lower"), (nature.high, "^", "higher")):
+        if move is not None:
+            axis.plot(*move.tolist(), mark, color="black", markersize=8, label=label)
+    axis.plot(0, 0, "o", color="white", markeredgecolor="black")
+    axis.set_aspect("equal")
+    axis.locator_params(nbins=5)
+    axis.set_title("lower (blue) and higher (red) than the point", fontsize=8)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=7, loc="upper right")
