@@ -95,6 +95,12 @@ CATALOG: dict[str, Entry] = {
         "mixture of Gaussians by EM",
         "Dempster, Laird and Rubin (1977)",
     ),
+    "mixture": Entry(
+        f"{_M}.graphical.mixture:Mixture",
+        "graphical",
+        "mixture of Bernoullis, categories, words, Gaussians or t by EM",
+        "McLachlan and Peel (2000)",
+    ),
     "lda": Entry(
         f"{_M}.graphical.lda:LDA",
         "graphical",

@@ -19,20 +19,19 @@ Source:
 Departs from the source:
     Eigenvalues of a covariance are raised to `floor` where they are smaller. Among covariances with no
     smaller eigenvalue this is the exact M-step, so the likelihood still never falls.
-    A component that explains less than a thousandth of a sample is put on a random sample with the
-    covariance of all data; only then may the likelihood of a restart fall. After K such moves it stays empty.
 """
 
 import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from leadline.core import Bits, DataError, Density, Described, Domain, Images, Vectors
+from leadline.core import Bits, Density, Described, Domain, Images, Vectors
 from leadline.core.errors import checked_codes
 from leadline.core.randomness import categorical, normal, uniform_of_rows
 from leadline.inference.gaussians import COVARIANCES, Covariance, Gaussians, widened
+from leadline.models.graphical.em import EM, checked_options
 
 __all__ = ["GMM"]
 
@@ -42,11 +41,10 @@ _CHUNK = 1 << 16  # statistics held at a time: half a megabyte in float64, which
 _START_ROWS = 20_000
 
 
-class GMM(nn.Module):
+class GMM(EM):
     """Mixture of `components` Gaussians over the real coordinates of a domain.
 
-    Each sweep is one EM step of a trial mixture. The model itself is the best trial so far over all
-    restarts, so its likelihood of the training data never falls from sweep to sweep.
+    Each sweep is one EM step; see `leadline.models.graphical.em`.
 
     Verbs:
         sample, log_prob, encode, decode
@@ -71,8 +69,8 @@ class GMM(nn.Module):
         (torch.Size([5]), torch.Size([5, 3]))
     """
 
-    objectives: Tensor
-    progress: Tensor
+    best: Gaussians
+    trial: Gaussians
 
     def __init__(
         self,
@@ -85,19 +83,13 @@ class GMM(nn.Module):
         tolerance: float = 1e-4,
         max_sweeps: int = 200,
     ) -> None:
-        super().__init__()
-        _check(components, covariance, restarts, floor, max_sweeps)
+        super().__init__(components, restarts, tolerance, max_sweeps)
+        checked_options(components, restarts, floor, max_sweeps)
+        if covariance not in COVARIANCES:
+            raise ValueError(f"covariance must be one of {', '.join(COVARIANCES)}, got {covariance!r}")
         self.domain = domain.require(Vectors, Images, Bits)
-        self.components = components
-        self.restarts = restarts
-        self.tolerance = tolerance
-        self.max_sweeps = max_sweeps
         self.best = Gaussians(components, domain.dims, covariance, floor)
         self.trial = Gaussians(components, domain.dims, covariance, floor)
-        # of the best mixture and of the last step of the trial; each a sum of two, for a double's precision
-        self.register_buffer("objectives", torch.tensor([[-math.inf, 0.0], [-math.inf, 0.0]]))
-        # starts finished, steps taken from this start, empty components moved since this start
-        self.register_buffer("progress", torch.zeros(3, dtype=torch.int64))
 
     @classmethod
     def for_data(
@@ -121,41 +113,6 @@ class GMM(nn.Module):
             tolerance=tolerance,
             max_sweeps=max_sweeps,
         )
-
-    def sweep(self, x: Tensor) -> float:
-        """Take one EM step on all samples (n, *shape); return the best mean log-likelihood so far, in nats.
-
-        What is returned is `log_prob(x).mean()` of the model as it now stands.
-
-        Raises:
-            DataError: If there are fewer samples than components.
-            ShapeError: If a value is not of the domain.
-        """
-        best, last = self.objectives.double().sum(1).tolist()
-        if self.converged:
-            return best
-        restart, step, moved = self.progress.tolist()
-        if step == 0:
-            self._begin(x)
-        total, moments = self.trial.expect(self._statistics(x, self.trial))
-        objective = sum(_halves(total / x.shape[0] + self.domain.log_volume))
-        if objective > best:
-            self.best.load_state_dict(self.trial.state_dict())
-            best = objective
-        if step > 0 and (objective - last < self.tolerance or step + 1 >= self.max_sweeps):
-            self._remember(best, -math.inf, restart + 1, 0, 0)
-            return best
-        empty = self.trial.maximise(moments)
-        if moved < self.components and bool(empty.any()):
-            moved += self._reseed(x, empty, moments)
-            objective = -math.inf
-        self._remember(best, objective, restart, step + 1, moved)
-        return best
-
-    @property
-    def converged(self) -> bool:
-        """Return whether every restart has settled."""
-        return int(self.progress[0]) >= self.restarts
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of raw samples (n, *shape)."""
@@ -197,10 +154,6 @@ class GMM(nn.Module):
             return Density()
         return Density("lower bound", "uniform dequantisation, one draw a sample")
 
-    def assign(self, x: Tensor) -> Tensor:
-        """Return the most probable component of each row: (n, *shape) -> (n,)."""
-        return self.encode(x).argmax(1)
-
     def bic(self, x: Tensor) -> float:
         """Return the Bayesian information criterion on `x`, in nats; the lower the better."""
         return self.best.free_parameters * math.log(x.shape[0]) - 2 * float(self.log_prob(x).double().sum())
@@ -221,27 +174,25 @@ class GMM(nn.Module):
         self.best.load_state_dict(self.trial.state_dict())
         self._remember(-math.inf, -math.inf, 0, 1, 0)
 
-    def _remember(self, best: float, last: float, *progress: int) -> None:
-        """Write down both objectives and the progress."""
-        self.objectives.copy_(torch.tensor([_halves(best), _halves(last)], dtype=torch.float64))
-        self.progress.copy_(torch.tensor(progress))
-
     def _begin(self, x: Tensor) -> None:
         """Put the trial mixture on k-means++ centres of at most 20,000 rows, with their shared covariance."""
         self.domain.validated(x)
-        if x.shape[0] < self.components:
-            raise DataError(
-                f"gmm needs at least as many samples as components ({self.components}), got {x.shape[0]}"
-            )
         rows = torch.randperm(x.shape[0], device="cpu")[:_START_ROWS].to(x.device)
         self.trial.begin(self._coordinates(x[rows]))
 
-    def _reseed(self, x: Tensor, empty: Tensor, moments: Tensor) -> int:
-        """Put empty components on random samples with the covariance of all data; return how many."""
-        count = int(empty.sum())
-        rows = torch.randint(x.shape[0], (count,), device="cpu").to(x.device)
+    def _maximise(self, moments: Tensor) -> Tensor:
+        """Let the trial become the best mixture of its moments; return which components are empty (K,)."""
+        return self.trial.maximise(moments)
+
+    def _reseed(self, x: Tensor, empty: Tensor, moments: Tensor) -> None:
+        """Put empty components on random samples with the covariance of all data."""
+        rows = torch.randint(x.shape[0], (int(empty.sum()),), device="cpu").to(x.device)
         self.trial.revive(empty, self._coordinates(x[rows]), moments)
-        return count
+
+    def _expect(self, x: Tensor) -> tuple[float, Tensor]:
+        """Return the summed log-likelihood and the moments r^T t(u), shape (K, f)."""
+        total, moments = self.trial.expect(self._statistics(x, self.trial))
+        return total + x.shape[0] * self.domain.log_volume, moments
 
     def _statistics(
         self, x: Tensor, mixture: "Gaussians", *, draw: int | None = _LEARNED
@@ -258,24 +209,3 @@ class GMM(nn.Module):
                 uniform_of_rows(x, self.domain.dims, draw + 1)[draw].view(x.shape).to(self.best.means.device)
             )
         return widened(self.domain.continuous(x, noise, self.best.means).flatten(1))
-
-
-def _check(components: int, covariance: str, restarts: int, floor: float, max_sweeps: int) -> None:
-    """Check the options of a mixture.
-
-    Raises:
-        ValueError: If one is out of range.
-    """
-    if covariance not in COVARIANCES:
-        raise ValueError(f"covariance must be one of {', '.join(COVARIANCES)}, got {covariance!r}")
-    for name, value in (("components", components), ("restarts", restarts), ("max_sweeps", max_sweeps)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if not (floor > 0 and math.isfinite(floor)):
-        raise ValueError(f"floor must be positive, got {floor}")
-
-
-def _halves(value: float) -> tuple[float, float]:
-    """Return two float32 numbers whose sum is `value` to 48 bits: not every device has float64."""
-    first = float(torch.tensor(value, dtype=torch.float32))
-    return first, float(torch.tensor(value - first, dtype=torch.float32)) if math.isfinite(value) else 0.0

@@ -35,7 +35,7 @@ from leadline.inference.dirichlet import most_likely_dirichlet, polya_step
 from leadline.inference.topic_chains import LANES, gibbs_sweep, left_to_right
 from leadline.inference.topics import counted_evidence, infer, prepare
 from leadline.models.graphical.documents import Documents, documents_of
-from leadline.models.graphical.lengths import Lengths, log_orders
+from leadline.models.graphical.lengths import Lengths, bags_of, log_orders
 
 __all__ = ["LDA"]
 
@@ -44,7 +44,6 @@ METHODS = ("variational", "online", "gibbs")
 _STEPS, _CLOSE, _SCORED_STEPS, _SCORED_CLOSE = 100, 1e-3, 2000, 1e-8
 _DELAY, _FORGETTING = 1.0, 0.7  # tau and kappa of Hoffman et al. (2010), table 1
 _KEPT, _BURNT = 0.02, 5.0  # weight of the newest state in a chain's mean topics: at least, and at first
-_ROWS = 256
 
 
 class LDA(nn.Module):
@@ -170,15 +169,7 @@ class LDA(nn.Module):
         """Return `n` bags of words drawn from the model, (n, V) int64."""
         tokens = self.length.sample(n, generator).to(self.strength.device)
         theta = _dirichlet(self.alpha.expand(n, -1), generator)
-        topics, parts = self.topics, []
-        for own, share in zip(tokens.split(_ROWS), theta.split(_ROWS), strict=True):
-            cumulative = (share @ topics).double().cumsum(1)
-            draws = torch.rand(len(own), max(int(own.max()), 1), generator=generator, device=own.device)
-            words = torch.searchsorted(cumulative, draws.double() * cumulative[:, -1:], right=True)
-            there = (torch.arange(draws.shape[1], device=own.device) < own[:, None]).long()
-            bags = torch.zeros(len(own), self.domain.dims, dtype=torch.int64, device=own.device)
-            parts.append(bags.scatter_add_(1, words.clamp(max=self.domain.dims - 1), there))
-        return torch.cat(parts) if parts else torch.zeros(0, self.domain.dims, dtype=torch.int64)
+        return bags_of(theta @ self.topics, tokens, generator)
 
     def log_prob(
         self, x: Tensor, samples: int | None = None, generator: torch.Generator | None = None

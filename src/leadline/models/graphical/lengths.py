@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from leadline.core.errors import ShapeError
 
-__all__ = ["Lengths", "checked_counts", "log_orders"]
+__all__ = ["Lengths", "bags_of", "checked_counts", "log_orders"]
 
-_MOST_SHAPE, _LEAST_MEAN = 1e6, 1e-3
+_MOST_SHAPE, _LEAST_MEAN, _ROWS = 1e6, 1e-3, 256
 
 
 class Lengths(nn.Module):
@@ -56,6 +56,19 @@ class Lengths(nn.Module):
         m, r = self.moments.unbind()
         rate = torch._standard_gamma(r.expand(n).contiguous(), generator=generator) * m / r
         return torch.poisson(rate, generator).long()
+
+
+def bags_of(p: Tensor, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Return a bag of `tokens` words (n,) for each row of probabilities: (n, words) -> (n, words) int64."""
+    parts = [torch.zeros(0, p.shape[1], dtype=torch.int64, device=p.device)]
+    for own, share in zip(tokens.split(_ROWS), p.split(_ROWS), strict=True):
+        cumulative = share.double().cumsum(1)
+        draws = torch.rand(len(own), max(int(own.max()), 1), generator=generator, device=p.device).double()
+        words = torch.searchsorted(cumulative, draws * cumulative[:, -1:], right=True)
+        there = (torch.arange(draws.shape[1], device=p.device) < own[:, None]).long()
+        bags = torch.zeros(share.shape, dtype=torch.int64, device=p.device)
+        parts.append(bags.scatter_add_(1, words.clamp(max=p.shape[1] - 1), there))
+    return torch.cat(parts)
 
 
 def log_orders(x: Tensor) -> Tensor:
