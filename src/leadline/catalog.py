@@ -77,6 +77,18 @@ CATALOG: dict[str, Entry] = {
     "cifar_plain44": _net(_CIFAR, "cifar_resnet44 without shortcuts", _HE, depth=44, shortcut="none"),
     "cifar_plain56": _net(_CIFAR, "cifar_resnet56 without shortcuts", _HE, depth=56, shortcut="none"),
     "cifar_plain110": _net(_CIFAR, "cifar_resnet110 without shortcuts", _HE, depth=110, shortcut="none"),
+    "acoustic_dnn": Entry(
+        f"{_M}.supervised.acoustic_dnn:AcousticDNN",
+        "supervised",
+        "deep net on frames of sound, pre-trained as Boltzmann machines on request",
+        "Hinton et al. (2012); Dahl et al. (2012)",
+    ),
+    "acoustic_gmm": Entry(
+        f"{_M}.supervised.acoustic_gmm:AcousticGMM",
+        "supervised",
+        "mixture of Gaussians of frames of sound, one a class",
+        "Reynolds and Rose (1995)",
+    ),
     "pca": Entry(
         f"{_M}.structure.pca:PCA",
         "structure",

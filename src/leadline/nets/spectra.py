@@ -37,7 +37,7 @@ __all__ = ["Frames", "LogMel", "hertz", "mel", "slopes", "triangles", "windows"]
 NORMALISATIONS = ("none", "mean", "utterance", "learned")
 _FLOOR = 1e-8
 _REACH = 2  # frames on each side of which a slope is taken
-_WIDEST = 3  # doublings of the transform after which bands are too many
+_WIDEST = 1  # doublings of the transform after which bands are too many
 
 
 def mel(hertz_: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Batch, DataError, Described, Domain, DomainError, Labels
+from leadline.core import Batch, Classes, DataError, Described, Domain, DomainError, Labels
 
-__all__ = ["Labelled", "required_labels"]
+__all__ = ["Labelled", "required_classes", "required_labels"]
 
 
 class Labelled(nn.Module, ABC):
@@ -58,3 +58,14 @@ def required_labels(data: Described, name: str) -> Labels:
             "a folder with one sub-folder a class, a table with target=COLUMN, arrays with y"
         )
     return data.labels
+
+
+def required_classes(labels: Labels, name: str) -> Classes:
+    """Return `labels` if they name classes.
+
+    Raises:
+        DomainError: If they are real targets.
+    """
+    if isinstance(labels, Classes):
+        return labels
+    raise DomainError(f"{name} needs Classes, but the labels are real targets ({', '.join(labels.names)})")
