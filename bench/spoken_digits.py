@@ -1,4 +1,4 @@
-"""Spoken digits by people nobody learned from: the net with and without pre-training, and the mixtures it replaced.
+"""Spoken digits by unheard speakers: the net with and without pre-training, the mixtures it replaced.
 
     python -m bench.spoken_digits ../shared/data/speech/fsdd.npz --speakers jackson,lucas,theo --epochs 8
 

@@ -81,7 +81,12 @@ def representation(model: nn.Module, data: Dataset, draws: int = DRAWS, most: in
 
 
 def representation_controls(data: Dataset) -> dict[str, Reading]:
-    """Return the readings of codes that nobody learned: the raw input, and an untrained network."""
+    """Return the readings of codes that nobody learned: the raw input, and an untrained network.
+
+    Samples of unequal lengths are no codes, so they have no such lines.
+    """
+    if -1 in data.domain.shape:
+        return {}
     return {
         "raw input": representation(RawInput(data.domain), data),
         "random network": representation(RandomNetwork(data.domain), data),

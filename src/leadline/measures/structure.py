@@ -80,8 +80,11 @@ def structure(model: nn.Module, data: Dataset) -> Reading:
 def structure_controls(data: Dataset) -> dict[str, Reading]:
     """Return the readings of k-means on the raw input and on random units.
 
-    The first has the error of principal components of each size in its details.
+    The first has the error of principal components of each size in its details. Samples of unequal lengths
+    are no codes, so they have no such lines.
     """
+    if -1 in data.domain.shape:
+        return {}
     raw = structure(RawInput(data.domain), data)
     curve = component_curve(data)
     if curve is not None:

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from leadline.core import Classes, DataError, LeadlineError, Signature, has_verb
+from leadline.core import Audio, Classes, DataError, LeadlineError, Signature, has_verb
 from leadline.data import Dataset, Split
 from leadline.laws import verify
 from leadline.measures import TASKS, MeasureError, Reading
@@ -23,6 +23,7 @@ from leadline.reports.parts import (
     samples_block,
     table_block,
 )
+from leadline.reports.sounds import MOST_CLIPS, clips
 from leadline.training import Run
 
 __all__ = ["sections_of"]
@@ -180,6 +181,7 @@ def _predictions(scene: _Scene) -> Section | None:
         plans = {
             "Confusion": lambda: _confusion(scene),
             "Calibration": lambda: _calibration(scene),
+            **({"Clips": lambda: _clips(scene)} if isinstance(scene.run.domain, Audio) else {}),
             "Surest mistakes": lambda: _mistakes(scene),
             "Each class": lambda: _each(scene, "per_class"),
         }
@@ -228,6 +230,29 @@ def _regression(scene: _Scene) -> Block:
 def _each(scene: _Scene, key: str) -> Block:
     title = "Each class" if key == "per_class" else "Each target"
     return table_block(title, "", scene.reading("classification").details[key])
+
+
+def _clips(scene: _Scene) -> Block:
+    """Return test clips, as even over the classes as they come, with what each is and is said to be."""
+    y, names, domain = scene.test.y, _names(scene), scene.run.domain
+    if y is None or not isinstance(domain, Audio):
+        raise MeasureError("the test split has no labels")
+    order = [rows[turn] for turn in range(2) for rows in _by_class(y, len(names)) if turn < len(rows)]
+    chosen = torch.tensor(order[:MOST_CLIPS], dtype=torch.long)
+    said = answers(scene.run.model, "predict", Split(scene.x[chosen])).exp()
+    titles = [
+        f"{names[int(y[i])]}: said {names[int(p.argmax())]} ({float(p.max()):.0%})"
+        for i, p in zip(chosen.tolist(), said, strict=True)
+    ]
+    caption = (
+        "Test clips of each class with what the model says of them; below the waveform log-mel energies."
+    )
+    return figure_block("Clips", caption, clips(domain, scene.x[chosen], titles))
+
+
+def _by_class(y: Tensor, classes: int) -> list[list[int]]:
+    """Return the numbers of the samples of each class."""
+    return [(y == number).nonzero().flatten().tolist() for number in range(classes)]
 
 
 def _mistakes(scene: _Scene) -> Block:

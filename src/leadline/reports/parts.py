@@ -9,10 +9,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from leadline.core import Categories, Domain, LeadlineError, Quantity, Table, Vectors
+from leadline.core import Audio, Categories, Domain, LeadlineError, Quantity, Table, Vectors
 from leadline.measures import Reading
 from leadline.reports.drawing import PIXELS, image, svg
 from leadline.reports.pictures import page_image
+from leadline.reports.sounds import MOST_CLIPS, clips
 
 __all__ = [
     "Block",
@@ -109,12 +110,15 @@ def figure_block(title: str, caption: str, figure: Figure) -> Block:
 def samples_block(
     title: str, caption: str, domain: Domain, x: Tensor, columns: int = 8, tile: int = 48
 ) -> Block:
-    """Return a block that shows raw samples: pictures, rows of a table, or texts."""
+    """Return a block that shows raw samples: pictures, sounds as pictures, rows of a table, or texts."""
     if not len(x):
         return Block(title, failed="there are no samples to show")
     if domain.planes is not None:
         data, width = page_image(domain, x, columns, tile)
         return Block(title, caption, picture=image(data, f"{title}. {caption}", width), width=width)
+    if isinstance(domain, Audio):
+        told = f"{caption} Above the waveform, below the log-mel energies."
+        return figure_block(title, told.strip(), clips(domain, x[:MOST_CLIPS]))
     rows = x[:_MOST_LINES]
     if isinstance(domain, (Vectors, Categories, Table)) and domain.dims <= _MOST_COLUMNS:
         cells = tuple(tuple(_values(domain, row)) for row in rows)
