@@ -3,8 +3,12 @@
 from leadline.studies.birthday_paradox import STUDY as _BIRTHDAY_PARADOX
 from leadline.studies.birthday_paradox import birthday_paradox
 from leadline.studies.finding import Finding
+from leadline.studies.hessian_spectrum import STUDY as _HESSIAN_SPECTRUM
+from leadline.studies.hessian_spectrum import hessian_spectrum
 from leadline.studies.random_labels import STUDY as _RANDOM_LABELS
 from leadline.studies.random_labels import random_labels
+from leadline.studies.sharpness import STUDY as _SHARPNESS
+from leadline.studies.sharpness import sharpness
 from leadline.studies.stationary_point import STUDY as _STATIONARY_POINT
 from leadline.studies.stationary_point import stationary_point
 from leadline.studies.study import Study, StudyError
@@ -15,7 +19,9 @@ __all__ = [
     "Study",
     "StudyError",
     "birthday_paradox",
+    "hessian_spectrum",
     "random_labels",
+    "sharpness",
     "stationary_point",
 ]
 
@@ -23,7 +29,9 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         _BIRTHDAY_PARADOX,
+        _HESSIAN_SPECTRUM,
         _RANDOM_LABELS,
+        _SHARPNESS,
         _STATIONARY_POINT,
     )
 }

@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from leadline.studies.finding import Finding
 
-__all__ = ["COLOURS", "heading", "stationary_figure"]
+__all__ = ["COLOURS", "heading", "sharpness_figure", "spectrum_figure", "stationary_figure"]
 
 COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#edae49", "#7b4b94", "#2b9eb3", "#8d5524", "#444444")
 
@@ -62,3 +63,51 @@ def _around(axis: Axes, details: dict[str, Any], around: Any) -> None:
     axis.set_title("lower (blue) and higher (red) than the point", fontsize=8)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7, loc="upper right")
+
+
+def sharpness_figure(finding: "Finding") -> Figure:
+    """Return each measure before and after rescaling, as a ratio to before."""
+    table = finding.table
+    figure = Figure(figsize=(7.4, 3.8), layout="constrained")
+    figure.suptitle(heading(finding), fontsize=9)
+    axis = figure.subplots()
+    names = ["eigenvalue", "keskar 1e-3", "keskar 5e-4", "adaptive rise", "adaptive eigenvalue"]
+    for place, (_, row) in enumerate(table.iterrows()):
+        bars = [abs(float(row[name])) for name in names]
+        spots = np.arange(len(names)) + 0.4 * place
+        axis.bar(spots, bars, 0.36, color=COLOURS[place], label=str(row["weights"]))
+        for spot, name in zip(spots, names, strict=True):
+            axis.annotate(
+                f"{float(row[name]):.3g}", (spot, abs(float(row[name]))), ha="center", va="bottom", fontsize=7
+            )
+    axis.set_yscale("log")
+    axis.margins(y=0.12)
+    axis.set_xticks(np.arange(len(names)) + 0.2 * (len(table) - 1), names, fontsize=8)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def spectrum_figure(finding: "Finding") -> Figure:
+    """Return the density of eigenvalues on a logarithmic scale, with the extreme ones as ticks."""
+    density, values = finding.details["density"], finding.details["eigenvalues"]
+    low = min(float(density.nodes.min()), float(values.min()))
+    high = max(float(density.nodes.max()), float(values.max()))
+    width = 0.01 * (high - low) or 1.0
+    grid = torch.linspace(low - 6 * width, high + 6 * width, 800, dtype=torch.float64)
+    curve, error = density.curve(grid, width)
+    figure = Figure(figsize=(7.4, 3.6), layout="constrained")
+    figure.suptitle(heading(finding), fontsize=9)
+    axis = figure.subplots()
+    floor = 0.1 / (density.size * width)
+    axis.fill_between(
+        grid, (curve - 2 * error).clamp(min=floor), curve + 2 * error, color=COLOURS[0], alpha=0.25
+    )
+    axis.semilogy(grid, curve.clamp(min=floor), color=COLOURS[0], label="density, with two standard errors")
+    axis.plot(
+        values, np.full(len(values), floor), "|", color=COLOURS[1], markersize=18, label="extreme eigenvalues"
+    )
+    axis.set_ylim(bottom=floor)
+    axis.set_xlabel("eigenvalue of the Hessian")
+    axis.set_ylabel("density")
+    axis.legend(fontsize=8)
+    return figure
