@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from leadline.inference.structure import (
     pc_pattern,
 )
 from leadline.inference.structure.independence import g_test
+from leadline.inference.structure.search import _equivalent
 from tests.inference.test_graphs import all_dags, random_dag
 
 SIZES = (2, 3, 2, 2)
@@ -232,3 +234,17 @@ def test_constant_columns_and_one_row_are_no_trouble() -> None:
     assert not any(hill_climbing(FamilyScore(table, "bdeu"), 3))
     assert pc(independence_at(table), 3) == ((), (), ())
     assert sum(map(len, chow_liu(table))) == 2
+
+
+def test_turning_covered_edges_stays_in_the_class_and_reaches_all_of_it() -> None:
+    start = random_dag(5, 2)
+    source = random.Random(0)
+    reached = {start}
+    for _ in range(300):
+        found = tuple(tuple(sorted(above)) for above in _equivalent([set(a) for a in start], source))
+        assert essential_graph(found) == essential_graph(start)
+        reached.add(found)
+    members = [p for p in all_dags(4) if essential_graph(p) == essential_graph(((), (0,), (1,), (2,)))]
+    assert len(members) == 4  # a chain of four has four roots
+    chain = {tuple(map(tuple, _equivalent([set(), {0}, {1}, {2}], source))) for _ in range(200)}
+    assert len(chain) == 4

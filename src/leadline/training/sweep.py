@@ -54,8 +54,9 @@ def sweep(session: Session, phase: Phase) -> None:
 
 def _settled(learner: nn.Module, objective: float, previous: float | None, tolerance: float) -> bool:
     """Return whether sweeping is over: as the learner says, or by a relative gain below the tolerance."""
-    if hasattr(learner, "converged"):
-        return bool(learner.converged)
+    told = getattr(learner, "converged", None)  # None: the gain decides
+    if told is not None:
+        return bool(told)
     return previous is not None and objective - previous < tolerance * (1 + abs(objective))
 
 

@@ -7,27 +7,30 @@ symmetric Dirichlet prior of `smoothing` pseudo-counts an entry its posterior me
 
     p(x_v = k | parents = j) = (n_jk + a) / (n_j + a K).
 
+Where values are missing, or variables hidden, the counts are expected ones, and sweeps are steps of EM. The
+graph is given, or found from the complete rows in the first sweep (`graph_learners`).
+
 Symbols:
     n rows, d variables, x (n, d) states, K states of a variable, j states of its parents, a smoothing.
 
 Source:
     Pearl (1988), Probabilistic Reasoning in Intelligent Systems; Koller and Friedman (2009), Probabilistic
-    Graphical Models, chapters 3 and 17.
+    Graphical Models, chapters 3, 17, 18 and 19.
 
 Departs from the source:
     The tables are kept as the bits of float64 numbers, so that a model in float32 answers as exactly as the
     file it came from; what `log_prob` returns has the model's type.
 """
 
-import itertools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import xlogy
 from torch import Tensor
 
 from leadline.core import Categories, DataError, Described, OptionError
@@ -35,26 +38,34 @@ from leadline.core.randomness import uniform
 from leadline.data.bif import read_bif, write_bif
 from leadline.data.networks import FactorFile, Network
 from leadline.data.uai import read_uai, write_uai
-from leadline.inference.factors import Factor, FactorGraph, Floats
-from leadline.inference.graphs import Parents, topological_order
-from leadline.models.graphical.questions import Evidence, FactorModel, column_number
+from leadline.inference.expectation import expected_counts, log_evidence
+from leadline.inference.factors import Factor, FactorGraph, Floats, Ints
+from leadline.inference.graphs import Parents, d_separated, topological_order
+from leadline.inference.structure import Table
+from leadline.models.graphical.graph_learners import GraphLearner, learner_of
+from leadline.models.graphical.questions import Evidence, FactorModel
+from leadline.models.graphical.wording import hidden_of, joined, parents_of
 
 __all__ = ["BayesianNetwork"]
 
 
 class BayesianNetwork(FactorModel):
-    """Bayesian network with a given graph; one sweep learns its tables.
+    """Bayesian network; one sweep learns its graph, where that is not given, and its tables.
+
+    With missing values or hidden variables a sweep is a step of EM, started from random tables.
 
     Verbs:
         sample, log_prob
 
     Args:
-        domain: The variables and their states.
-        parents: Numbers of the parents of each variable; none by default.
+        domain: The observed variables and their states.
+        parents: Numbers of the parents of each variable, hidden ones last; none by default.
         smoothing: Pseudo-counts added to each entry, at least 0; 0 is maximum likelihood.
+        learner: How the graph is found from rows, see `graph_learners`; it is given by default.
+        hidden: Variables that no row shows.
 
     Raises:
-        ValueError: If smoothing is negative.
+        ValueError: If smoothing is negative, or a graph is to be found with hidden variables.
         DataError: If the graph has a cycle; the message goes round it.
 
     Example:
@@ -65,37 +76,69 @@ class BayesianNetwork(FactorModel):
         {'no': 0.55, 'yes': 0.45}
     """
 
+    takes_missing = True
     parent_at: Tensor
     parent_list: Tensor
     bits: Tensor
     unit: Tensor
+    found: Tensor
 
     def __init__(
-        self, domain: Categories, parents: Sequence[Sequence[int]] = (), smoothing: float = 1.0
+        self,
+        domain: Categories,
+        parents: Sequence[Sequence[int]] = (),
+        smoothing: float = 1.0,
+        learner: GraphLearner | None = None,
+        hidden: Categories | None = None,
     ) -> None:
-        super().__init__(domain.require(Categories))
+        super().__init__(domain.require(Categories), joined(domain, hidden))
         if not smoothing >= 0:
             raise ValueError(f"smoothing must be at least 0, got {smoothing}")
-        self.smoothing = smoothing
-        self.register_buffer("parent_at", torch.zeros(len(domain.sizes) + 1, dtype=torch.int64))
+        if learner is not None and hidden is not None:
+            raise ValueError(
+                "the graph over hidden variables must be given: name its edges, structure='given'"
+            )
+        self.smoothing, self.learner = smoothing, learner
+        self._gaps = hidden is not None  # whether the last rows left anything open
+        self.register_buffer("found", torch.tensor(learner is None))  # whether there is a graph already
+        self.register_buffer("parent_at", torch.zeros(len(self.variables.sizes) + 1, dtype=torch.int64))
         self.register_buffer("parent_list", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("bits", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("unit", torch.zeros(()))  # tells the type and device of answers
-        self.connect(parents or [()] * len(domain.sizes))
+        self.connect(parents or [()] * len(self.variables.sizes))
+        if hidden is not None:
+            self._shuffle()
 
     @classmethod
     def for_data(
-        cls, data: Described, *, edges: tuple[str, ...] = (), smoothing: float = 1.0
+        cls,
+        data: Described,
+        *,
+        edges: tuple[str, ...] = (),
+        structure: str = "given",
+        hidden: tuple[str, ...] = (),
+        smoothing: float = 1.0,
+        max_parents: int = 4,
+        alpha: float = 0.01,
     ) -> "BayesianNetwork":
         """Return a network over the columns of `data`, which must be categories.
 
         Args:
             data: What the samples are.
             edges: The graph, as "cause -> effect" by the names of the columns; "a -> b -> c" is two edges.
+            structure: "given" by `edges`; or found from complete rows: "tree" (Chow-Liu), "bic" or "bdeu"
+                (hill climbing by that score), "pc" (tests of independence).
+            hidden: Variables that no row shows, as "name=3" with their number of states.
             smoothing: Pseudo-counts added to each entry; 0 is maximum likelihood.
+            max_parents: Most parents of a variable, and most variables that "pc" conditions on.
+            alpha: Level of the tests of "pc".
         """
         domain = data.domain.require(Categories)
-        return cls(domain, _parents_of(domain, edges), smoothing)
+        if structure != "given" and edges:
+            raise OptionError(f"edges are given, so structure must be 'given', got {structure!r}")
+        unseen = hidden_of(hidden)
+        parents = parents_of(joined(domain, unseen), edges)
+        return cls(domain, parents, smoothing, learner_of(structure, max_parents, alpha), unseen)
 
     @classmethod
     def of(cls, network: Network) -> "BayesianNetwork":
@@ -132,38 +175,49 @@ class BayesianNetwork(FactorModel):
         parents, tables = self.parents, tuple(self.tables())
         if _suffix(path) == ".uai":
             scopes = tuple((*above, v) for v, above in enumerate(parents))
-            write_uai(FactorFile("BAYES", self.domain.sizes, scopes, tables), path)
+            write_uai(FactorFile("BAYES", self.variables.sizes, scopes, tables), path)
             return
         columns = tuple(self.variable_name(v) for v in range(len(parents)))
         values = tuple(
-            tuple(self.state_name(v, s) for s in range(k)) for v, k in enumerate(self.domain.sizes)
+            tuple(self.state_name(v, s) for s in range(k)) for v, k in enumerate(self.variables.sizes)
         )
         write_bif(Network("leadline", columns, values, parents, tables), path)
 
     def sweep(self, x: Tensor) -> float:
-        """Set every table to its estimate from rows (n, d); return their mean log-likelihood in nats.
+        """Set every table to its estimate from rows (n, d), -1 where missing; find the graph first if asked.
+
+        Returns:
+            The mean log-likelihood of complete rows after the step, in nats; where something is missing,
+            that of what is known before the step, with the log of the prior, which no step of EM lowers.
 
         Raises:
             ShapeError: If a value is not of the domain.
-            DataError: If there is no row.
+            DataError: If there is no row, none is complete where the graph is to be found, or one has
+                probability zero.
         """
         self.domain.validated(x)
         if len(x) == 0:
             raise DataError("a Bayesian network needs at least one row to learn from")
-        parts, x = [], x.to(self.device)
+        x = x.to(self.device)
+        if self.learner is not None and not bool(self.found):
+            whole = x[(x >= 0).all(1)]
+            self.connect(self.learner(Table(whole.cpu().numpy(), self.variables.sizes)))
+            self.found.fill_(True)  # noqa: FBT003
+        self._gaps = self.variables is not self.domain or bool((x < 0).any())
+        if self._gaps:
+            return self._expect_and_maximise(x)
+        counts = []
         for family in self._families():
-            v, size = family.child, self.domain.sizes[family.child]
+            v, size = family.child, self.variables.sizes[family.child]
             place = family.rows(x) * size + x[:, v]
-            counts = torch.bincount(place, minlength=family.length).double().view(-1, size) + self.smoothing
-            total = counts.sum(1, keepdim=True)
-            parts.append(torch.where(total > 0, counts / total.clamp(min=1e-300), 1 / size).flatten())
-        self.bits.copy_(torch.cat(parts).view(torch.int64))
+            counts.append(torch.bincount(place, minlength=family.length).double())
+        self._divide(counts)
         return float(self._log_prob(x).mean())
 
     @property
-    def converged(self) -> bool:
-        """Return True: one sweep finds the estimate."""
-        return True
+    def converged(self) -> bool | None:
+        """Return True once one sweep has found the estimate; None where gains must tell (EM)."""
+        return None if self._gaps else True
 
     def sample(
         self, n: int, generator: torch.Generator | None = None, *, evidence: Evidence | None = None
@@ -171,23 +225,27 @@ class BayesianNetwork(FactorModel):
         """Return `n` independent draws (n, d): parents first, or from the junction tree given evidence."""
         if evidence:
             return super().sample(n, generator, evidence=evidence)
-        x = torch.zeros(n, len(self.domain.sizes), dtype=torch.int64, device=self.device)
+        x = torch.zeros(n, len(self.variables.sizes), dtype=torch.int64, device=self.device)
         flat, families = self._flat(), self._families()
         for v in topological_order(self.parents):
-            start, length, size = families[v].start, families[v].length, self.domain.sizes[v]
+            start, length, size = families[v].start, families[v].length, self.variables.sizes[v]
             rows = flat[start : start + length].view(-1, size)[families[v].rows(x)]
             cumulative = rows.cumsum(1)
             threshold = uniform((n, 1), cumulative, generator) * cumulative[:, -1:]
             x[:, v] = (cumulative <= threshold).sum(1).clamp(max=size - 1)
-        return x
+        return x[:, : self.domain.dims]
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) of each row, in nats: (n, d) -> (n,).
+        """Return log p(x) of each row, or of what is known of it (-1 is missing), in nats: (n, d) -> (n,).
 
         Raises:
             ShapeError: If a value is not of the domain.
         """
-        return self._log_prob(self.domain.validated(x)).to(self.unit.dtype)
+        x = self.domain.validated(x)
+        if self.variables is self.domain and not (self.domain.missing and bool((x < 0).any())):
+            return self._log_prob(x).to(self.unit.dtype)
+        found = log_evidence(self._junction_tree(None), self._with_hidden(x))
+        return torch.from_numpy(found).to(self.unit)
 
     @property
     def device(self) -> torch.device:
@@ -206,8 +264,8 @@ class BayesianNetwork(FactorModel):
         Raises:
             DataError: If it has a cycle.
         """
-        topological_order(parents, [self.variable_name(v) for v in range(len(self.domain.sizes))])
-        sizes = self.domain.sizes
+        topological_order(parents, [self.variable_name(v) for v in range(len(self.variables.sizes))])
+        sizes = self.variables.sizes
         ends = np.cumsum([0, *(len(above) for above in parents)])
         cells = [math.prod(sizes[u] for u in (*above, v)) for v, above in enumerate(parents)]
         shapes = {"parent_at": len(ends), "parent_list": int(ends[-1]), "bits": sum(cells)}
@@ -229,7 +287,7 @@ class BayesianNetwork(FactorModel):
         flat = self._flat().cpu().numpy()
         return [
             flat[family.start : family.start + family.length].reshape(
-                [self.domain.sizes[u] for u in (*family.parents, family.child)]
+                [self.variables.sizes[u] for u in (*family.parents, family.child)]
             )
             for family in self._families()
         ]
@@ -246,7 +304,39 @@ class BayesianNetwork(FactorModel):
         """Return the tables as factors."""
         pairs = zip(self.parents, self.tables(), strict=True)
         factors = (Factor((*above, v), table, child=v) for v, (above, table) in enumerate(pairs))
-        return FactorGraph(self.domain.sizes, tuple(factors))
+        return FactorGraph(self.variables.sizes, tuple(factors))
+
+    def separates(self, a: Iterable[int], b: Iterable[int], given: Iterable[int]) -> bool:
+        """Return whether `given` d-separates `a` from `b`."""
+        return d_separated(self.parents, a, b, given)
+
+    def _expect_and_maximise(self, x: Tensor) -> float:
+        """Take a step of EM; return the mean log-likelihood before it with the log of the prior, in nats."""
+        counts, total = expected_counts(self._junction_tree(None), self._with_hidden(x))
+        flat = self._flat().cpu().numpy()
+        prior = float(xlogy(self.smoothing, flat).sum()) if self.smoothing else 0.0
+        self._divide([torch.from_numpy(count).flatten().to(self.device) for count in counts])
+        return (total + prior) / len(x)
+
+    def _divide(self, counts: Sequence[Tensor]) -> None:
+        """Set the tables from the counts of each family, one after another."""
+        parts = []
+        for family, found in zip(self._families(), counts, strict=True):
+            size = self.variables.sizes[family.child]
+            smooth = found.view(-1, size) + self.smoothing
+            rows = smooth.sum(1, keepdim=True)
+            parts.append(torch.where(rows > 0, smooth / rows.clamp(min=1e-300), 1 / size).flatten())
+        self.bits.copy_(torch.cat(parts).view(torch.int64))
+
+    def _with_hidden(self, x: Tensor) -> Ints:
+        """Return rows with a column a hidden variable, -1 throughout."""
+        unseen = x.new_full((len(x), len(self.variables.sizes) - x.shape[1]), -1)
+        return torch.cat([x, unseen], 1).cpu().numpy()
+
+    def _shuffle(self) -> None:
+        """Draw all tables, rows uniform on the simplex: equal ones would keep a hidden variable idle."""
+        draws = -torch.rand(len(self.bits), dtype=torch.float64).clamp(min=1e-12).log()
+        self._divide([draws[f.start : f.start + f.length] for f in self._families()])
 
     def _flat(self) -> Tensor:
         """Return all tables one after another, float64."""
@@ -258,12 +348,12 @@ class BayesianNetwork(FactorModel):
         x = x.to(self.device)
         for family in self._families():
             v = family.child
-            total += logs[family.start + family.rows(x) * self.domain.sizes[v] + x[:, v]]
+            total += logs[family.start + family.rows(x) * self.variables.sizes[v] + x[:, v]]
         return total
 
     def _families(self) -> list["_Family"]:
         """Return each variable with its parents and where its table lies."""
-        found, start, sizes = [], 0, self.domain.sizes
+        found, start, sizes = [], 0, self.variables.sizes
         for v, above in enumerate(self.parents):
             length = math.prod(sizes[u] for u in (*above, v))
             found.append(_Family(v, above, start, length, tuple(sizes[p] for p in above)))
@@ -292,20 +382,3 @@ def _suffix(path: str | os.PathLike[str]) -> str:
     """Return the ending of a path, that of gzip left out."""
     plain = Path(path).name.removesuffix(".gz")
     return Path(plain).suffix.lower()
-
-
-def _parents_of(domain: Categories, edges: Sequence[str]) -> list[list[int]]:
-    """Return the parents that edges such as "a -> b" name.
-
-    Raises:
-        OptionError: If an edge has no arrow, or a column is unknown.
-    """
-    parents: list[list[int]] = [[] for _ in domain.sizes]
-    for edge in edges:
-        numbers = [column_number(domain, name.strip()) for name in edge.split("->")]
-        if len(numbers) < 2:
-            raise OptionError(f'edges: write "cause -> effect", got {edge!r}')
-        for above, below in itertools.pairwise(numbers):
-            if above not in parents[below]:
-                parents[below].append(above)
-    return parents

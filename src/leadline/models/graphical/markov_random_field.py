@@ -19,7 +19,7 @@ Source:
 import itertools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from leadline.core import Batch, Categories, DataError, Described, OptionError
+from leadline.core import Batch, Categories, DataError, Described
 from leadline.data.networks import FactorFile
 from leadline.data.uai import read_uai, write_uai
 from leadline.inference.factors import Factor, FactorGraph, Floats
-from leadline.models.graphical.questions import FactorModel, column_number
+from leadline.inference.graphs import separated
+from leadline.models.graphical.questions import FactorModel
+from leadline.models.graphical.wording import scopes_of
 
 __all__ = ["MarkovRandomField"]
 
@@ -84,7 +86,7 @@ class MarkovRandomField(FactorModel):
         """
         domain = data.domain.require(Categories)
         count = len(domain.sizes)
-        pairs = list(itertools.pairwise(range(count))) if edges is None else _scopes_of(domain, edges)
+        pairs = list(itertools.pairwise(range(count))) if edges is None else scopes_of(domain, edges)
         return cls(domain, [*((v,) for v in range(count)), *pairs])
 
     @classmethod
@@ -173,6 +175,10 @@ class MarkovRandomField(FactorModel):
             start = end
         return FactorGraph(self.domain.sizes, tuple(factors))
 
+    def separates(self, a: Iterable[int], b: Iterable[int], given: Iterable[int]) -> bool:
+        """Return whether every path from `a` to `b` goes through `given`."""
+        return separated(self.factor_graph().neighbours, a, b, given)
+
     def expected(self) -> tuple[float, Floats]:
         """Return log Z in nats, and the probability of each entry of each table, one after another."""
         log_partition, beliefs = self._junction_tree(None).beliefs()
@@ -196,18 +202,3 @@ class _LogPartition(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (expected,) = ctx.saved_tensors
         return grad * expected, None
-
-
-def _scopes_of(domain: Categories, edges: Sequence[str]) -> list[tuple[int, ...]]:
-    """Return the scopes that edges such as "a - b" name.
-
-    Raises:
-        OptionError: If a column is unknown, or an edge names fewer than two.
-    """
-    scopes = []
-    for edge in edges:
-        names = [name.strip() for name in edge.split(" - ")]
-        if len(set(names)) != len(names) or len(names) < 2:
-            raise OptionError(f'edges: write "a - b" with different columns, got {edge!r}')
-        scopes.append(tuple(column_number(domain, name) for name in names))
-    return scopes

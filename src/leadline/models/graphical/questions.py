@@ -8,7 +8,7 @@ Source:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log
 from typing import Any
@@ -20,11 +20,13 @@ from leadline.core import Categories, Kind, OptionError, Quantity, ResourceError
 from leadline.core.errors import nearest
 from leadline.inference.asking import Beliefs, believe, likeliest
 from leadline.inference.factors import FactorGraph
+from leadline.inference.graphs import maximal_cliques
 from leadline.inference.junction_tree import JunctionTree, checked_memory
 
-__all__ = ["Assignment", "Evidence", "FactorModel", "Marginals", "column_number"]
+__all__ = ["Assignment", "Evidence", "FactorModel", "Marginals"]
 
 Evidence = Mapping[str, str | int] | Mapping[int, str | int]
+Variables = str | int | Sequence[str | int]
 
 
 @dataclass(frozen=True)
@@ -107,14 +109,17 @@ class FactorModel(nn.Module, ABC):
     """A distribution over categories that is a product of factors.
 
     Args:
-        domain: The variables and their states.
+        domain: What a sample is: the observed variables and their states.
+        variables: All variables and their states, the observed ones first; those alone by default.
     """
 
     domain: Categories
+    variables: Categories
 
-    def __init__(self, domain: Categories) -> None:
+    def __init__(self, domain: Categories, variables: Categories | None = None) -> None:
         super().__init__()
         self.domain = domain
+        self.variables = variables or domain
         self._tree: tuple[list[Tensor], JunctionTree] | None = None
 
     @property
@@ -129,6 +134,30 @@ class FactorModel(nn.Module, ABC):
     @abstractmethod
     def factor_graph(self) -> FactorGraph:
         """Return the factors as they now stand."""
+
+    @abstractmethod
+    def separates(self, a: Iterable[int], b: Iterable[int], given: Iterable[int]) -> bool:
+        """Return whether the graph states that `a` and `b` are independent given those."""
+
+    def independent(self, a: Variables, b: Variables, given: Variables = ()) -> bool:
+        """Return whether the graph states that `a` and `b` are independent given `given`.
+
+        False says that the graph does not: the numbers in its tables may still make them so.
+
+        Args:
+            a: A variable, or several, by name or number.
+            b: Others.
+            given: What is known.
+
+        Raises:
+            OptionError: If a variable is unknown.
+        """
+        return self.separates(self._several(a), self._several(b), self._several(given))
+
+    def cliques(self) -> list[tuple[str, ...]]:
+        """Return the maximal cliques of the undirected graph (parents married), by name."""
+        found = maximal_cliques([set(near) for near in self.factor_graph().neighbours])
+        return [tuple(self.variable_name(v) for v in clique) for clique in found]
 
     def marginals(
         self,
@@ -188,7 +217,8 @@ class FactorModel(nn.Module, ABC):
         """
         tree = self._junction_tree(None)
         uniforms = torch.rand(n, len(tree.cliques.own), dtype=torch.float64, generator=_on_cpu(generator))
-        return torch.from_numpy(tree.sample(uniforms.numpy(), self.observed(evidence))).to(self.device)
+        x = torch.from_numpy(tree.sample(uniforms.numpy(), self.observed(evidence))).to(self.device)
+        return x[:, : self.domain.dims]
 
     def observed(self, evidence: Evidence | None) -> dict[int, int]:
         """Return evidence as numbers of variables and states.
@@ -204,11 +234,11 @@ class FactorModel(nn.Module, ABC):
 
     def variable_name(self, v: int) -> str:
         """Return the name of a variable."""
-        return self.domain.columns[v] if self.domain.columns else f"x{v}"
+        return self.variables.columns[v] if self.variables.columns else f"x{v}"
 
     def state_name(self, v: int, state: int) -> str:
         """Return the name of a state of a variable."""
-        return self.domain.values[v][state] if self.domain.values else str(state)
+        return self.variables.values[v][state] if self.variables.values else str(state)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         shapes = {
@@ -217,9 +247,14 @@ class FactorModel(nn.Module, ABC):
         self.make_room(shapes)
         super()._load_from_state_dict(state, prefix, *rest)
 
+    def _several(self, variables: Variables) -> list[int]:
+        """Return the numbers of one or more variables."""
+        some = [variables] if isinstance(variables, (str, int)) else variables
+        return [self._variable(v) for v in some]
+
     def _variable(self, variable: str | int) -> int:
         """Return the number of a variable."""
-        count = len(self.domain.sizes)
+        count = len(self.variables.sizes)
         if isinstance(variable, int):
             if not 0 <= variable < count:
                 raise OptionError(f"no variable {variable}; there are {count}, from 0")
@@ -231,7 +266,7 @@ class FactorModel(nn.Module, ABC):
 
     def _state(self, v: int, state: str | int) -> int:
         """Return the number of a state of a variable."""
-        names = [self.state_name(v, s) for s in range(self.domain.sizes[v])]
+        names = [self.state_name(v, s) for s in range(self.variables.sizes[v])]
         if isinstance(state, int) and 0 <= state < len(names):
             return state
         if isinstance(state, str) and state in names:
@@ -276,19 +311,6 @@ class FactorModel(nn.Module, ABC):
             self._tree = [value.detach().clone() for value in state], tree
         checked_memory(self._tree[1].cliques, limit)
         return self._tree[1]
-
-
-def column_number(domain: Categories, name: str) -> int:
-    """Return the number of the column that an option names.
-
-    Raises:
-        OptionError: If there is none; the message names the nearest.
-    """
-    columns = domain.columns or tuple(f"x{v}" for v in range(len(domain.sizes)))
-    if name not in columns:
-        known = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")
-        raise OptionError(f"edges: unknown column {name!r}{nearest(name, columns)}; there are {known}")
-    return columns.index(name)
 
 
 def _same(some: list[Tensor], others: list[Tensor]) -> bool:

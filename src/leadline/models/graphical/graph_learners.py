@@ -1,0 +1,110 @@
+"""Ways to find the graph of a Bayesian network from rows: objects that a network is given.
+
+Each is called with the complete rows and returns the parents of each variable.
+
+Source:
+    See `inference.structure`: Chow and Liu (1968); Heckerman, Geiger and Chickering (1995); Spirtes, Glymour
+    and Scheines (2000), Colombo and Maathuis (2014).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from leadline.core.errors import OptionError, unknown_name
+from leadline.inference.graphs import Parents
+from leadline.inference.structure import (
+    FamilyScore,
+    Table,
+    chow_liu,
+    hill_climbing,
+    independence_at,
+    pc,
+)
+
+__all__ = ["STRUCTURES", "Climber", "GraphLearner", "Tester", "Tree", "learner_of"]
+
+_ALPHA = 0.01
+STRUCTURES = ("given", "tree", "bic", "bdeu", "pc")
+
+
+class GraphLearner(Protocol):
+    """Rows of categories -> the parents of each variable."""
+
+    def __call__(self, table: Table) -> Parents:
+        """Return the parents of each variable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The likeliest tree."""
+
+    def __call__(self, table: Table) -> Parents:
+        """Return the tree of Chow and Liu, hung from the first variable."""
+        return chow_liu(table)
+
+
+@dataclass(frozen=True)
+class Climber:
+    """A climb by single edges to a graph of high score, from no edges and from the graph that tests leave.
+
+    Args:
+        score: "bic" or "bdeu".
+        max_parents: Most parents of a variable.
+        restarts: How often the best graph is shaken and climbed from again.
+    """
+
+    score: str = "bic"
+    max_parents: int = 4
+    restarts: int = 30
+
+    def __call__(self, table: Table) -> Parents:
+        """Return the best graph that was found."""
+        score, size = FamilyScore(table, self.score), len(table.sizes)
+        tested = _few_parents(pc(independence_at(table, _ALPHA), size, 2), self.max_parents)
+        tops = [
+            hill_climbing(score, size, start=start, max_parents=self.max_parents, restarts=self.restarts)
+            for start in (None, tested)
+        ]
+        return max(tops, key=score.total)
+
+
+def _few_parents(parents: Parents, most: int) -> Parents:
+    """Return the graph with at most so many parents of each variable."""
+    return tuple(above[:most] for above in parents)
+
+
+@dataclass(frozen=True)
+class Tester:
+    """The PC algorithm with the G test.
+
+    Args:
+        alpha: Level of each test, in (0, 1).
+        most_given: Most variables that a test conditions on.
+    """
+
+    alpha: float = 0.01
+    most_given: int = 4
+
+    def __call__(self, table: Table) -> Parents:
+        """Return a graph of the pattern that the tests leave."""
+        return pc(independence_at(table, self.alpha), len(table.sizes), self.most_given)
+
+
+def learner_of(structure: str, max_parents: int, alpha: float) -> GraphLearner | None:
+    """Return the way to find a graph that a word stands for; None for a given one.
+
+    Raises:
+        OptionError: If the word is unknown, or a number out of range.
+    """
+    if structure not in STRUCTURES:
+        raise unknown_name("structure", structure, STRUCTURES)
+    if max_parents < 1:
+        raise OptionError(f"max_parents must be at least 1, got {max_parents}")
+    if not 0 < alpha < 1:
+        raise OptionError(f"alpha must be in (0, 1), got {alpha}")
+    if structure == "given":
+        return None
+    if structure == "tree":
+        return Tree()
+    return Tester(alpha, max_parents) if structure == "pc" else Climber(structure, max_parents)
