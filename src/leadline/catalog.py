@@ -113,6 +113,12 @@ CATALOG: dict[str, Entry] = {
         "mixture of Bernoullis, categories, words, Gaussians or t by EM",
         "McLachlan and Peel (2000)",
     ),
+    "noisy_or": Entry(
+        f"{_M}.graphical.noisy_or:NoisyOr",
+        "graphical",
+        "noisy-OR of hidden causes",
+        "Shwe et al. (1991); Jaakkola and Jordan (1999)",
+    ),
     "lda": Entry(
         f"{_M}.graphical.lda:LDA",
         "graphical",

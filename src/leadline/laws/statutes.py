@@ -21,7 +21,14 @@ from leadline.core import (
 from leadline.core.randomness import generator_for
 from leadline.data import Dataset
 from leadline.laws.cells import random_rows
-from leadline.laws.structure import bound_below, inverse, log_determinant, order, state_is_whole
+from leadline.laws.structure import (
+    bound_below,
+    inverse,
+    log_determinant,
+    order,
+    state_is_whole,
+    truth_enclosed,
+)
 from leadline.laws.subject import Subject
 from leadline.laws.summation import samples_follow_log_prob, sums_to_one
 from leadline.laws.verbs import (
@@ -61,6 +68,7 @@ LAWS: tuple[Statute, ...] = (
     Statute("probabilities sum to one", ("log_prob",), sums_to_one),
     Statute("samples follow log_prob", ("sample", "log_prob"), samples_follow_log_prob),
     Statute("bounds lie below", ("log_prob",), bound_below),
+    Statute("bounds enclose the exact value", ("log_prob",), truth_enclosed),
     Statute("decode inverts encode", ("encode", "decode"), inverse),
     Statute("log-determinant is that of encode", ("log_prob", "encode", "decode"), log_determinant),
     Statute("conditionals keep their order", ("log_prob",), order),

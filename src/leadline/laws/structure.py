@@ -20,9 +20,9 @@ from leadline.core.domain import float_like
 from leadline.laws.subject import Subject, Verb, density_of
 from leadline.laws.verdicts import NotApplicable, demand
 
-__all__ = ["bound_below", "inverse", "log_determinant", "order", "state_is_whole"]
+__all__ = ["bound_below", "inverse", "log_determinant", "order", "state_is_whole", "truth_enclosed"]
 
-_TOLERANCE, _FEW, _MOST_DIMS, _MOST_PLACES = 1e-3, 8, 64, 16
+_TOLERANCE, _FEW, _MOST_DIMS, _MOST_PLACES, _MOST_ENCLOSED = 1e-3, 8, 64, 16, 64
 _SIGMAS = 3.8  # one-sided normal quantile of the false-alarm rate 1e-4, rounded up
 
 
@@ -177,6 +177,37 @@ def bound_below(subject: Subject) -> str:
     if not found:
         raise NotApplicable("the model has no elbo(x) and no log_prob(x, samples=...)")
     return "; ".join(found)
+
+
+def truth_enclosed(subject: Subject) -> str:
+    """Check each bound against the exact log-likelihood on a small domain: lower <= exact <= upper."""
+    if not has_verb(subject.model, "exact_log_prob"):
+        raise NotApplicable("the model has no exact_log_prob(x) to hold its bounds against")
+    small = subject.small
+    x = small.cells.points[:: max(1, len(small.cells.points) // _MOST_ENCLOSED)].to(subject.x.device)
+    exact = cast(Verb, small.model.exact_log_prob)(x).double()
+    kind, found = density_of(small.model).kind, []
+    bounds = {
+        "log_prob": {"lower bound": -1.0, "upper bound": 1.0}.get(kind),
+        "elbo": -1.0,
+        "upper_bound": 1.0,
+    }
+    for name, side in bounds.items():
+        if side is None or not has_verb(small.model, name):
+            continue
+        gap = side * (cast(Verb, getattr(small.model, name))(x).double() - exact)
+        row = int(gap.argmin())
+        said = f"{name} misses by {float(gap.mean()):.3g} nats"
+        demand(
+            gap.min() >= -_TOLERANCE * (1 + exact.abs().max()),
+            f"{said}; at row {row} it is on the wrong side by {-float(gap.min()):.3g}",
+            x=x[row],
+            exact=exact[row],
+        )
+        found.append(said)
+    if not found:
+        raise NotApplicable("the model has no bound")
+    return f"{len(x)} states{small.where}: {', '.join(found)}"
 
 
 def _not_below(gap: Tensor, name: str) -> str:
