@@ -35,6 +35,7 @@ FIRST = {entry.path: name for name, entry in reversed(CATALOG.items())}
 # Sizes in proportion to the tiny data; everything else is built as a user would.
 OPTIONS: dict[str, dict[str, Any]] = {
     "lda": {"topics": 2},
+    "ensemble": {"size": 2, "options": {"hidden": (16,)}},
     "rbm": {"hidden": 8},
     "dbn": {"hidden": (8, 4)},
     "dbm": {"hidden": (8, 4)},

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from leadline.data import Dataset, from_arrays, load
     from leadline.laws import Verification, verify
     from leadline.reports import report
-    from leadline.training import Run, fit, refresh_batchnorm
+    from leadline.training import Run, ensemble, fit, refresh_batchnorm
     from leadline.training import open_run as open  # noqa: A004
 
 __version__ = "0.1.0"
@@ -28,6 +28,7 @@ _HOMES = {
     "Verification": ("leadline.laws", "Verification"),
     "build": ("leadline.catalog", "build"),
     "compare": ("leadline.comparison", "compare"),
+    "ensemble": ("leadline.training", "ensemble"),
     "fit": ("leadline.training", "fit"),
     "from_arrays": ("leadline.data", "from_arrays"),
     "load": ("leadline.data", "load"),
@@ -47,6 +48,7 @@ __all__ = [
     "Verification",
     "build",
     "compare",
+    "ensemble",
     "fit",
     "from_arrays",
     "load",

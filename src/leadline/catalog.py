@@ -57,6 +57,12 @@ CATALOG: dict[str, Entry] = {
         "multi-layer perceptron",
         "Rumelhart, Hinton and Williams (1986)",
     ),
+    "ensemble": Entry(
+        f"{_M}.supervised.ensemble:Ensemble",
+        "supervised",
+        "mean probability of several models",
+        "Hansen and Salamon (1990); Lakshminarayanan et al. (2017)",
+    ),
     "convnet": Entry(
         f"{_M}.supervised.convnet:ConvNet", "supervised", "small convolutional network", "LeCun et al. (1998)"
     ),
@@ -196,7 +202,7 @@ def model_class(name: str) -> type[nn.Module]:
 def options_of(name: str) -> dict[str, inspect.Parameter]:
     """Return the options of a model: the parameters of its `for_data` after `data`, but those of its name."""
     parameters = inspect.signature(model_class(name).for_data).parameters  # type: ignore[attr-defined]
-    settled = ("cls", "data", *CATALOG[name].fixed)
+    settled = ("cls", "data", "build", *CATALOG[name].fixed)
     return {key: value for key, value in parameters.items() if key not in settled}
 
 
@@ -218,6 +224,7 @@ def build(name: str, data: Described, **options: Any) -> nn.Module:
 
     What it was built with stands in its `recipe`. A model may leave `decided`, options that it settled
     itself (None for one that is not needed again), and `origin`, where its first weights came from.
+    A model made of models has an argument `build` in its `for_data`, and is given this function.
 
     Args:
         name: A catalog name; see `leadline models`.
@@ -233,8 +240,10 @@ def build(name: str, data: Described, **options: Any) -> nn.Module:
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
     _check_gaps(name, data)
+    make: Any = model_class(name).for_data  # type: ignore[attr-defined]
+    more = {"build": build} if "build" in inspect.signature(make).parameters else {}
     try:
-        model: nn.Module = model_class(name).for_data(data, **CATALOG[name].fixed, **options)  # type: ignore[attr-defined]
+        model: nn.Module = make(data, **more, **CATALOG[name].fixed, **options)
     except ValueError as error:
         raise OptionError(f"{name}: {error}") from error
     decided = {key: value for key, value in getattr(model, "decided", {}).items() if key in known}

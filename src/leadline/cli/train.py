@@ -1,4 +1,4 @@
-"""Commands that train: fit, compare."""
+"""Commands that train, and join what was trained: fit, compare, ensemble."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ import typer
 
 from leadline.cli.flags import DataOptions, Json, ModelOptions
 
-__all__ = ["COMMANDS", "compare", "fit"]
+__all__ = ["COMMANDS", "compare", "ensemble", "fit"]
 
 
 def fit(  # noqa: PLR0913
@@ -262,4 +262,21 @@ def _options_by_model(pairs: list[str] | None) -> dict[str, dict[str, Any]]:
     return found
 
 
-COMMANDS = (fit, compare)
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Directories of two runs or more.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write [runs/ensemble-DATA-NUMBER].")] = None,
+    as_json: Json = False,
+) -> None:
+    """Join runs into one that predicts by their mean probability.
+
+    Example:
+      leadline ensemble runs/a runs/b runs/c --out runs/together
+    """
+    from leadline.cli.output import show_document
+    from leadline.training import ensemble as join
+
+    run = join(runs, out=out)
+    show_document({"path": str(run.path), **run.to_json()}) if as_json else typer.echo(f"{run.path}")
+
+
+COMMANDS = (fit, compare, ensemble)

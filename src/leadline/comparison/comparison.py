@@ -97,8 +97,12 @@ class Comparison:
         models = list(readings)
         order, found = ranks([readings[model] for model in models])
         rows = [
-            self._row(name, models[i], readings[models[i]], rank)
+            line
             for i, rank in zip(order, found, strict=True)
+            for line in (
+                self._row(name, models[i], readings[models[i]], rank),
+                *self._members(name, models[i]),
+            )
         ]
         rows += [_line(None, label, [reading]) for label, reading in self.references.get(name, {}).items()]
         rows += [{"rank": None, "model": model, "note": why} for model, why in self._absent(name, readings)]
@@ -120,6 +124,17 @@ class Comparison:
             text = f"{len(failed)} of {len(mine)} seeds failed: {failed[0]}"
             row["note"] = "; ".join(part for part in (row["note"], text) if part)
         return row
+
+    def _members(self, name: str, model: str) -> list[dict[str, Any]]:
+        """Return a line without a rank for each model that a model is made of, over its seeds."""
+        found: dict[str, list[Reading]] = {}
+        for record in self.records:
+            if record["model"] == model:
+                for task, members in record.get("members", {}).items():
+                    if table_name(task, record["conversion"]) == name:
+                        for member, reading in members.items():
+                            found.setdefault(f"{model}: {member}", []).append(Reading.from_json(reading))
+        return [_line(None, label, readings) for label, readings in found.items()]
 
     def _absent(self, name: str, readings: dict[str, list[Reading]]) -> list[tuple[str, str]]:
         """Return the models that belong in a table and have no figure there, with the reason."""

@@ -18,6 +18,7 @@ from leadline.comparison.plan import Control, Trial, make, reason
 from leadline.core import LeadlineError
 from leadline.data import Dataset
 from leadline.measures import TASKS
+from leadline.measures.answers import members_of
 from leadline.training import fit
 from leadline.training.files import write_json
 
@@ -86,6 +87,7 @@ def _blank(item: Trial | Control) -> dict[str, Any]:
         "name": item.name,
         "conversion": item.conversion,
         "readings": {},
+        "members": {},
         "failures": {},
     }
     if isinstance(item, Control):
@@ -128,6 +130,11 @@ def _train_and_measure(trial: Trial, data: Dataset, terms: Terms, record: dict[s
         started = time.monotonic()
         try:
             record["readings"][task] = TASKS[task].measure(run.model, data).to_json()
+            record["members"][task] = {
+                name: TASKS[task].measure(one, data).to_json()
+                for name, one in members_of(run.model).items()
+                if TASKS[task].fits(one)
+            }
         except Exception as error:  # noqa: BLE001  the other tasks can still be measured
             record["failures"][task] = reason(error)
         record.setdefault("measuring", {})[task] = time.monotonic() - started

@@ -10,11 +10,13 @@ Formula:
 import copy
 import inspect
 import math
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from leadline.catalog import CATALOG, build
 from leadline.core import Domain, Signature, Vectors, has_verb
 from leadline.core.domain import float_like
 from leadline.laws.subject import Subject, Verb, density_of
@@ -226,8 +228,10 @@ def state_is_whole(subject: Subject) -> str:
     recipe = getattr(subject.model, "recipe", None)
     if recipe is None:
         raise NotApplicable("the model was not built by `build`, so nothing says how to build it again")
-    maker = type(subject.model).for_data  # type: ignore[attr-defined]
-    twin = maker(Signature(subject.domain, subject.labels), **recipe.options)
+    signature = Signature(subject.domain, subject.labels)
+    own = getattr(type(subject.model), "for_data", None)  # that of a model from outside the catalog
+    maker = partial(build, recipe.name) if own is None or recipe.name in CATALOG else own
+    twin = maker(signature, **recipe.options)
     like = next(subject.model.parameters(), subject.x)
     twin = twin.to(like.device, float_like(like, None).dtype)
     twin.load_state_dict(subject.model.state_dict())

@@ -15,7 +15,7 @@ from leadline.core.randomness import generator_for
 from leadline.data import Dataset, Split
 from leadline.measures.reading import MeasureError
 
-__all__ = ["answers", "codes", "device_of", "draw", "evaluating", "known", "split_of"]
+__all__ = ["answers", "codes", "device_of", "draw", "evaluating", "known", "members_of", "split_of"]
 
 BATCH = 256
 
@@ -31,6 +31,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+def members_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the whole models that `model` is made of, by name: those in its `members`, if it has any."""
+    members = getattr(model, "members", None)
+    if not isinstance(members, nn.ModuleList):
+        return {}
+    names = [getattr(getattr(one, "recipe", None), "name", type(one).__name__) for one in members]
+    return {
+        f"member {number} ({name})": one
+        for number, (name, one) in enumerate(zip(names, members, strict=True), 1)
+    }
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -11,7 +11,7 @@ from leadline.core import Audio, Classes, DataError, LeadlineError, Signature, h
 from leadline.data import Dataset, Split
 from leadline.laws import verify
 from leadline.measures import TASKS, MeasureError, Reading
-from leadline.measures.answers import answers, codes, draw
+from leadline.measures.answers import answers, codes, draw, members_of
 from leadline.reports import figures
 from leadline.reports.parts import (
     Block,
@@ -91,6 +91,11 @@ class _Scene:
             self._controls[task] = TASKS[task].controls(self.given)
         return self._controls[task]
 
+    def members(self, task: str) -> dict[str, Reading]:
+        """Return what a task measures of each model that this one is made of."""
+        fit = {name: one for name, one in members_of(self.run.model).items() if TASKS[task].fits(one)}
+        return {name: TASKS[task].measure(one, self.given) for name, one in fit.items()}
+
     def reading(self, task: str) -> Reading:
         """Return what a task measured.
 
@@ -154,15 +159,17 @@ def _measured(scene: _Scene) -> Section:
 
 
 def _controls(scene: _Scene, task: str, own: Reading) -> Block:
-    """Return the headline of the model beside the lines that need no training."""
-    others = scene.controls(task)
+    """Return the headline of the model beside its members, if any, and the lines that need no training."""
+    members = scene.members(task)
+    others = members | scene.controls(task)
     rows = [
         (name, number(reading.value.value), _interval(reading), reading.value.kind)
         for name, reading in {scene.run.name: own, **others}.items()
     ]
+    beside = "its members alone and lines" if members else "lines"
     better = "more is better" if own.higher_is_better else "less is better"
     return Block(
-        caption=f"{own.headline.replace('_', ' ')} beside lines that need no training; {better}.",
+        caption=f"{own.headline.replace('_', ' ')} beside {beside} that need no training; {better}.",
         columns=("", own.headline.replace("_", " "), "95 % interval", "kind"), rows=tuple(rows),
         strong=(scene.run.name,),
     )  # fmt: skip

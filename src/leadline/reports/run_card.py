@@ -18,6 +18,8 @@ _SINGULAR = {"optimizer_options": "optimizer_option", "lr_groups": "lr_group"}  
 
 def command_of(run: Run) -> str:
     """Return the command that repeats the run; Python where data or model are the user's own."""
+    if not run.settings:
+        return "\n".join(run.notes)  # it was not trained, and its notes say how it was made
     if not run.data_source or not run.in_catalog:
         return _python_of(run)
     words = ["leadline", "fit", run.name, run.data_source]

@@ -371,6 +371,8 @@ def _folder(
         return folder
     if (folder / "run.json").exists() and not resume:
         raise RunError(f"{folder} already holds a run: give another out=, or resume=True (--resume) to go on")
+    if (folder / "model.safetensors").exists() and not (folder / LAST).exists():
+        raise RunError(f"{folder} holds a finished model without the state of a training: it cannot go on")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
