@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from leadline.core import LeadlineError
     from leadline.data import Dataset, from_arrays, load
     from leadline.laws import Verification, verify
+    from leadline.models.supervised.crops import Crops
     from leadline.reports import report
     from leadline.training import Run, ensemble, fit, refresh_batchnorm
     from leadline.training import open_run as open  # noqa: A004
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CATALOG": ("leadline.catalog", "CATALOG"),
     "Comparison": ("leadline.comparison", "Comparison"),
+    "Crops": ("leadline.models.supervised.crops", "Crops"),
     "Dataset": ("leadline.data", "Dataset"),
     "LeadlineError": ("leadline.core", "LeadlineError"),
     "Run": ("leadline.training", "Run"),
@@ -42,6 +44,7 @@ _HOMES = {
 __all__ = [
     "CATALOG",
     "Comparison",
+    "Crops",
     "Dataset",
     "LeadlineError",
     "Run",

@@ -42,9 +42,20 @@ def loaded(source: str, pairs: Sequence[str] | None, *, skip_bad: bool = False) 
 
 
 def answered(
-    path: Path, verb: str, files: Sequence[str], pairs: Sequence[str] | None
+    path: Path,
+    verb: str,
+    files: Sequence[str],
+    pairs: Sequence[str] | None,
+    views: dict[str, Any] | None = None,
 ) -> tuple[Run, Tensor, list[str]]:
     """Return the run, what its model's `verb` says of the samples in files, and what each is called.
+
+    Args:
+        path: Directory of the run.
+        verb: The verb.
+        files: Where the samples are.
+        pairs: NAME=VALUE of the verb's options.
+        views: Arguments of `Crops`, through which pictures are then seen; None for the model as it is.
 
     Raises:
         VerbError: If the model lacks the verb.
@@ -53,6 +64,10 @@ def answered(
     from leadline.data.samples import samples_for
 
     run = open_run(path)
+    if views is not None:
+        from leadline.models.supervised.crops import Crops
+
+        run.model = Crops(run.model, **views)
     more = _verb_options(run, verb, pairs)
     x, names = samples_for(run.domain, files, source=run.data_source, options=run.data_options)
     return run, _told(run, verb, x, more), names

@@ -11,19 +11,33 @@ __all__ = ["COMMANDS", "decode", "encode", "predict", "sample", "score"]
 
 
 def predict(
-    run: RunPath, files: Files, options: VerbOptions = None, out: Out = None, as_json: Json = False
+    run: RunPath,
+    files: Files,
+    crops: Annotated[
+        int | None,
+        typer.Option(help="Mean over 1, 5 or 10 crops of each picture (centre, corners, mirrored)."),
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Mean over mirror images of pictures too.")] = False,
+    crop_size: Annotated[
+        int | None, typer.Option(help="Side of a crop in pixels [7/8 of the picture].")
+    ] = None,
+    options: VerbOptions = None,
+    out: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Predict classes with their probabilities, or targets, as CSV.
 
     Example:
       leadline predict runs/a new.csv --out predictions.csv
-      leadline predict runs/a photos --json
+      leadline predict runs/a photos --crops 10 --json
     """
     from leadline.cli.loading import answered
     from leadline.cli.output import write_records
     from leadline.core import Classes
 
-    trained, told, names = answered(run, "predict", files, options)
+    cut = crops is not None or flip or crop_size is not None
+    views = {"crops": 1 if crops is None else crops, "flip": flip, "size": crop_size} if cut else None
+    trained, told, names = answered(run, "predict", files, options, views)
     labels = trained.labels
     columns = labels.names if labels is not None else tuple(f"y{i}" for i in range(told.shape[1]))
     if isinstance(labels, Classes):

@@ -101,6 +101,8 @@ class VisionModel(Labelled):
             "lr": self.rate if entrance.weights is None else self.rate / TUNED,
             "schedule": "cosine",
             "batch_size": 128 if min(sides) < LARGE else 32,
+            "precision": "auto",
+            "channels_last": "auto",
         }
         mean, std = (torch.tensor(v if read == 3 else [sum(v) / 3] * read) for v in (self.mean, self.std))
         top = max(domain.cardinalities or (256,)) - 1
