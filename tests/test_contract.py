@@ -39,6 +39,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rbm": {"hidden": 8},
     "dbn": {"hidden": (8, 4)},
     "dbm": {"hidden": (8, 4)},
+    "energy": {"hidden": (8,), "steps": 5, "burn_in": 50},
     "vae": {"latent": 2},
     "resnet18": {"width": 0.0625},
     "cifar_resnet20": {"width": 0.25},

@@ -150,6 +150,12 @@ CATALOG: dict[str, Entry] = {
     "dbm": Entry(
         f"{_M}.boltzmann.dbm:DBM", "boltzmann", "deep Boltzmann machine", "Salakhutdinov and Hinton (2009)"
     ),
+    "energy": Entry(
+        f"{_M}.boltzmann.energy:Energy",
+        "boltzmann",
+        "neural energy learned with Langevin chains",
+        "Du and Mordatch (2019)",
+    ),
     "autoencoder": Entry(
         f"{_M}.autoencoders.autoencoder:Autoencoder",
         "autoencoders",

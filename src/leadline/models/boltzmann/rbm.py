@@ -22,14 +22,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Batch, Density, Described, Domain, OptionError, Quantity
+from leadline.core import Batch, Density, Described, Domain, Quantity
 from leadline.core.errors import checked_codes
-from leadline.core.randomness import uniform
 from leadline.models.boltzmann.partition import (
     Method,
     Remembered,
     density_of,
-    log_mean_exp,
     log_partition,
     partition_tensor,
 )
@@ -148,18 +146,13 @@ class RBM(nn.Module):
                 grows. Bits and real columns need none.
             generator: Source of the noise; each row's own fixed noise if None.
         """
-        if samples < 1:
-            raise OptionError(f"samples must be at least 1, got {samples}")
         log_z = partition_tensor(self.layer, self.log_partition())
-        if not self.visible.noisy:
-            return self.visible.log_volume - self.free_energy(x) - log_z
         like = self.layer.visible_bias
-        if generator is None:
-            noise = self.visible.noise_of(x, 0, samples).to(like)
-        else:
-            noise = uniform((samples, len(x), self.domain.dims), like, generator)
-        energies = [self.layer.free_energy(self.visible.units(x, like, each)) for each in noise]
-        return self.visible.log_volume - log_z + log_mean_exp(-torch.stack(energies))
+
+        def score(v: Tensor) -> Tensor:
+            return -self.layer.free_energy(v)
+
+        return self.visible.averaged(x, like, score, samples, generator) - log_z
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the probability of each hidden unit: (n, *shape) -> (n, H) in [0, 1]."""

@@ -11,11 +11,13 @@ Source:
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from leadline.core import Bits, Domain, Images, Vectors
+from leadline.core import Bits, Domain, Images, OptionError, Vectors
 from leadline.core.errors import unknown_name
 from leadline.core.randomness import uniform, uniform_of_rows
 from leadline.nets.boltzmann import BernoulliLayer, BoltzmannLayer, GaussianLayer
@@ -23,6 +25,7 @@ from leadline.nets.boltzmann import BernoulliLayer, BoltzmannLayer, GaussianLaye
 __all__ = ["SCALES", "Visible"]
 
 SCALES = ("learned", "unit")
+Score = Callable[[Tensor], Tensor]
 _SPREAD = 12**-0.5  # standard deviation of the uniform distribution on [0, 1)
 
 
@@ -88,6 +91,32 @@ class Visible:
         """
         own = self.domain.dims if self.noisy else 0
         return uniform_of_rows(self.domain.checked(x), own + width, samples)
+
+    def averaged(
+        self, x: Tensor, like: Tensor, score: Score, samples: int, generator: torch.Generator | None
+    ) -> Tensor:
+        """Return log p(x) of raw samples, or its bound, in nats: (n, *shape) -> (n,).
+
+        Args:
+            x: Raw samples.
+            like: Tensor whose type and device visible units take.
+            score: Log-density of visible units, (n, D) -> (n,).
+            samples: Number S of draws of noise a row, at least 1, where units are noisy.
+            generator: Source of the noise; each row's own fixed noise if None.
+
+        Raises:
+            OptionError: If `samples` is below 1.
+        """
+        if samples < 1:
+            raise OptionError(f"samples must be at least 1, got {samples}")
+        if not self.noisy:
+            return score(self.units(x, like)) + self.log_volume
+        if generator is None:
+            noise = self.noise_of(x, 0, samples).to(like)
+        else:
+            noise = uniform((samples, len(x), self.domain.dims), like, generator)
+        each = torch.stack([score(self.units(x, like, one)) for one in noise])
+        return each.logsumexp(0) - math.log(samples) + self.log_volume
 
     def raw(self, v: Tensor) -> Tensor:
         """Return raw samples of visible units: (n, D) -> (n, *shape)."""
