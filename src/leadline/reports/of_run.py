@@ -13,6 +13,7 @@ from leadline.laws import verify
 from leadline.measures import TASKS, MeasureError, Reading
 from leadline.measures.answers import answers, codes, draw, members_of
 from leadline.reports import figures
+from leadline.reports.filters import filters_block
 from leadline.reports.parts import (
     Block,
     Section,
@@ -119,6 +120,7 @@ def sections_of(run: Run, data: Dataset | None, missing: str = "") -> list[Secti
         _scores,
         _codes,
         _decoded,
+        _filters,
         _laws,
     )
     return [section for section in (part(scene) for part in parts) if section is not None]
@@ -401,6 +403,14 @@ def _decoded(scene: _Scene) -> Section | None:
         "From codes back to samples.",
         tuple(_all({"Reconstructions": back, "Interpolation": between})),
     )
+
+
+def _filters(scene: _Scene) -> Section | None:
+    filters = getattr(scene.run.model, "filters", None)
+    if not callable(filters):
+        return None
+    blocks = attempt("Filters", lambda: filters_block(scene.run.domain, filters()))
+    return Section("filters", "What its first hidden units look for.", blocks)
 
 
 def _laws(scene: _Scene) -> Section:

@@ -2,9 +2,13 @@
 
 from leadline.studies.birthday_paradox import STUDY as _BIRTHDAY_PARADOX
 from leadline.studies.birthday_paradox import birthday_paradox
+from leadline.studies.contrastive_divergence_bias import STUDY as _CONTRASTIVE_DIVERGENCE_BIAS
+from leadline.studies.contrastive_divergence_bias import contrastive_divergence_bias
 from leadline.studies.finding import Finding
 from leadline.studies.hessian_spectrum import STUDY as _HESSIAN_SPECTRUM
 from leadline.studies.hessian_spectrum import hessian_spectrum
+from leadline.studies.layerwise_bound import STUDY as _LAYERWISE_BOUND
+from leadline.studies.layerwise_bound import layerwise_bound
 from leadline.studies.random_labels import STUDY as _RANDOM_LABELS
 from leadline.studies.random_labels import random_labels
 from leadline.studies.sharpness import STUDY as _SHARPNESS
@@ -19,7 +23,9 @@ __all__ = [
     "Study",
     "StudyError",
     "birthday_paradox",
+    "contrastive_divergence_bias",
     "hessian_spectrum",
+    "layerwise_bound",
     "random_labels",
     "sharpness",
     "stationary_point",
@@ -29,7 +35,9 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         _BIRTHDAY_PARADOX,
+        _CONTRASTIVE_DIVERGENCE_BIAS,
         _HESSIAN_SPECTRUM,
+        _LAYERWISE_BOUND,
         _RANDOM_LABELS,
         _SHARPNESS,
         _STATIONARY_POINT,
