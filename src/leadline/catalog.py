@@ -137,6 +137,12 @@ CATALOG: dict[str, Entry] = {
         "Bayesian network over categories, exact inference",
         "Pearl (1988); Lauritzen and Spiegelhalter (1988)",
     ),
+    "ising": Entry(
+        f"{_M}.graphical.ising:Ising",
+        "graphical",
+        "Ising model of bits on a grid or any graph",
+        "Ising (1925); Besag (1975)",
+    ),
     "markov_random_field": Entry(
         f"{_M}.graphical.markov_random_field:MarkovRandomField",
         "graphical",

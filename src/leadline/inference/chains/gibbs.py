@@ -24,7 +24,7 @@ from leadline.core.randomness import categorical
 from leadline.inference.chains.kernel import Information, State
 from leadline.inference.factors import FactorGraph
 
-__all__ = ["Gibbs", "Scan", "coloured"]
+__all__ = ["Conditionals", "Gibbs", "Scan", "coloured"]
 
 Scan = Literal["systematic", "random", "colours"]
 _TRIES, _MOST_STATES = 200, 4096
@@ -187,11 +187,11 @@ class Gibbs:
         return [v for v, size in enumerate(self.graph.sizes) if size > 1]
 
     @cached_property
-    def _tables(self) -> "_Tables":
-        return _Tables(self.graph)
+    def _tables(self) -> "Conditionals":
+        return Conditionals(self.graph)
 
 
-class _Tables:
+class Conditionals:
     """The logs of all factors in one array, and for each variable where to look in it.
 
     Entry e of variable v is one of its factors: the state k of v stands at base[e] + k stride[e] + the sum
@@ -257,9 +257,13 @@ class _Tables:
         parts = (base, stride, others, steps, np.array(self.sizes), self.logs)
         return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
 
-    def logits(self, x: Tensor, block: Tensor) -> Tensor:
-        """Return unnormalised log p(x_v | others) of variables `block` (1 or c, g): (c, d) -> (c, g, k)."""
-        base, stride, others, steps, sizes, logs = (part.to(x.device) for part in self._padded)
+    def logits(self, x: Tensor, block: Tensor, logs: Tensor | None = None) -> Tensor:
+        """Return unnormalised log p(x_v | others) of variables `block` (1 or c, g): (c, d) -> (c, g, k).
+
+        `logs` are other log-tables, one after another with a zero behind them; they keep their gradient.
+        """
+        base, stride, others, steps, sizes, own = (part.to(x.device) for part in self._padded)
+        logs = own if logs is None else logs
         c, g = len(x), block.shape[1]
         f, o = others.shape[1:]
         near = others[block].expand(c, g, f, o)

@@ -77,6 +77,7 @@ class BayesianNetwork(FactorModel):
     """
 
     takes_missing = True
+    domain: Categories
     parent_at: Tensor
     parent_list: Tensor
     bits: Tensor

@@ -2,11 +2,7 @@ r"""Markov random fields over categories.
 
     p(x) = 1/Z prod_f exp(theta_f[x_scope(f)])
 
-The log-likelihood is concave in theta, and its gradient is the difference of two expectations,
-
-    d/d theta_f[s] mean log p = (share of rows in state s) - p(x_scope(f) = s),
-
-the second of which the junction tree finds exactly.
+The log-likelihood is concave in theta; how it is climbed, or what instead, stands in `fields`.
 
 Symbols:
     n rows, d variables, x (n, d) states, f factor, theta_f its log-table, Z partition function.
@@ -19,27 +15,23 @@ Source:
 import itertools
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from leadline.core import Batch, Categories, DataError, Described
+from leadline.core import Categories, DataError, Described
 from leadline.data.networks import FactorFile
 from leadline.data.uai import read_uai, write_uai
-from leadline.inference.factors import Factor, FactorGraph, Floats
-from leadline.inference.graphs import separated
-from leadline.models.graphical.questions import FactorModel
+from leadline.models.graphical.fields import FieldModel
 from leadline.models.graphical.wording import scopes_of
 
 __all__ = ["MarkovRandomField"]
 
 
-class MarkovRandomField(FactorModel):
-    """Markov random field with given scopes; descends on the exact likelihood.
+class MarkovRandomField(FieldModel):
+    """Markov random field with given scopes.
 
     Verbs:
         sample, log_prob
@@ -47,6 +39,8 @@ class MarkovRandomField(FactorModel):
     Args:
         domain: The variables and their states.
         scopes: The variables of each factor.
+        objective: "exact", "pseudo" or "persistent" (see `fields`); "auto" is exact where that is cheap.
+        chains: Number of persistent chains.
 
     Raises:
         DataError: If a scope names a variable twice, or one that does not exist.
@@ -57,17 +51,25 @@ class MarkovRandomField(FactorModel):
         1.3863
     """
 
+    domain: Categories
     scope_at: Tensor
     scope_list: Tensor
     log_tables: nn.Parameter
 
-    def __init__(self, domain: Categories, scopes: Sequence[Sequence[int]]) -> None:
-        super().__init__(domain.require(Categories))
+    def __init__(
+        self,
+        domain: Categories,
+        scopes: Sequence[Sequence[int]],
+        objective: str = "auto",
+        chains: int = 100,
+    ) -> None:
+        domain.require(Categories)
         for scope in scopes:
             if len(set(scope)) != len(scope) or not all(0 <= v < len(domain.sizes) for v in scope):
                 raise DataError(
                     f"the scope {tuple(scope)} must name variables 0..{len(domain.sizes) - 1} once each"
                 )
+        super().__init__(domain, domain, tuple(tuple(scope) for scope in scopes), objective, chains)
         ends = np.cumsum([0, *(len(scope) for scope in scopes)])
         members = [v for scope in scopes for v in scope]
         self.register_buffer("scope_at", torch.from_numpy(ends))
@@ -76,18 +78,27 @@ class MarkovRandomField(FactorModel):
         self.log_tables = nn.Parameter(torch.zeros(cells))
 
     @classmethod
-    def for_data(cls, data: Described, *, edges: tuple[str, ...] | None = None) -> "MarkovRandomField":
+    def for_data(
+        cls,
+        data: Described,
+        *,
+        edges: tuple[str, ...] | None = None,
+        objective: str = "auto",
+        chains: int = 100,
+    ) -> "MarkovRandomField":
         """Return a field over the columns of `data`, which must be categories.
 
         Args:
             data: What the samples are.
             edges: Which columns share a factor, as "a - b" by name; "a - b - c" is one factor of three.
                 Without, each column is joined to the next. Every column has a factor of its own besides.
+            objective: "exact" likelihood, "pseudo" likelihood, "persistent" chains; "auto" chooses.
+            chains: Number of persistent chains.
         """
         domain = data.domain.require(Categories)
         count = len(domain.sizes)
         pairs = list(itertools.pairwise(range(count))) if edges is None else scopes_of(domain, edges)
-        return cls(domain, [*((v,) for v in range(count)), *pairs])
+        return cls(domain, [*((v,) for v in range(count)), *pairs], objective, chains)
 
     @classmethod
     def of(cls, file: FactorFile) -> "MarkovRandomField":
@@ -112,38 +123,17 @@ class MarkovRandomField(FactorModel):
         tables = tuple(factor.table for factor in self.factor_graph().factors)
         write_uai(FactorFile("MARKOV", self.domain.sizes, self.scopes, tables), path)
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the mean negative log-likelihood in nats, shape (); its gradient is exact.
+    def flat(self) -> Tensor:
+        """Return the log-tables."""
+        return self.log_tables
 
-        Raises:
-            ResourceError: If memory does not allow the junction tree.
-        """
-        return -self.log_prob(batch.x).mean()
+    def states(self, x: Tensor) -> Tensor:
+        """Return checked rows: (n, d) -> (n, d)."""
+        return self.domain.validated(x).to(self.device)
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) of each row, in nats: (n, d) -> (n,).
-
-        Raises:
-            ShapeError: If a value is not of the domain.
-            ResourceError: If memory does not allow the junction tree that log Z takes.
-        """
-        return self.log_weight(x) - _LogPartition.apply(self.log_tables, self)
-
-    def log_weight(self, x: Tensor) -> Tensor:
-        """Return the sum of all log-tables at each row, log p(x) but for log Z: (n, d) -> (n,).
-
-        Raises:
-            ShapeError: If a value is not of the domain.
-        """
-        x = self.domain.validated(x).to(self.device)
-        total, start = self.log_tables.new_zeros(len(x)), 0
-        for scope in self.scopes:
-            place = torch.zeros(len(x), dtype=torch.int64, device=self.device)
-            for v in scope:
-                place = place * self.domain.sizes[v] + x[:, v]
-            total = total + self.log_tables[start + place]
-            start += math.prod(self.domain.sizes[v] for v in scope)
-        return total
+    def samples(self, states: Tensor) -> Tensor:
+        """Return states as rows: (n, d) -> (n, d)."""
+        return states
 
     @property
     def device(self) -> torch.device:
@@ -163,42 +153,3 @@ class MarkovRandomField(FactorModel):
                 setattr(self, name, torch.zeros(shapes[name], dtype=torch.int64, device=self.device))
         if "log_tables" in shapes and self.log_tables.shape != shapes["log_tables"]:
             self.log_tables = nn.Parameter(self.log_tables.new_zeros(shapes["log_tables"]))
-
-    def factor_graph(self) -> FactorGraph:
-        """Return the exponentials of the log-tables as factors."""
-        flat = self.log_tables.detach().double().exp().cpu().numpy()
-        factors, start = [], 0
-        for scope in self.scopes:
-            shape = [self.domain.sizes[v] for v in scope]
-            end = start + math.prod(shape)
-            factors.append(Factor(scope, flat[start:end].reshape(shape)))
-            start = end
-        return FactorGraph(self.domain.sizes, tuple(factors))
-
-    def separates(self, a: Iterable[int], b: Iterable[int], given: Iterable[int]) -> bool:
-        """Return whether every path from `a` to `b` goes through `given`."""
-        return separated(self.factor_graph().neighbours, a, b, given)
-
-    def expected(self) -> tuple[float, Floats]:
-        """Return log Z in nats, and the probability of each entry of each table, one after another."""
-        log_partition, beliefs = self._junction_tree(None).beliefs()
-        return log_partition, np.concatenate([np.empty(0), *(belief.ravel() for belief in beliefs)])
-
-
-class _LogPartition(torch.autograd.Function):
-    """log Z as a function of the log-tables; its gradient is the probability of each entry."""
-
-    @staticmethod
-    def forward(ctx: Any, log_tables: Tensor, model: MarkovRandomField) -> Tensor:
-        if log_tables.requires_grad:
-            log_partition, expected = model.expected()
-            ctx.save_for_backward(torch.from_numpy(expected).to(log_tables))
-        else:
-            log_partition = model._junction_tree(None).log_partition()
-        return log_tables.new_tensor(log_partition)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (expected,) = ctx.saved_tensors
-        return grad * expected, None

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Categories, Kind, OptionError, Quantity, ResourceError
+from leadline.core import Categories, Domain, Kind, OptionError, Quantity, ResourceError
 from leadline.core.errors import nearest
 from leadline.inference.asking import Beliefs, believe, likeliest
 from leadline.inference.factors import FactorGraph
@@ -110,16 +110,16 @@ class FactorModel(nn.Module, ABC):
 
     Args:
         domain: What a sample is: the observed variables and their states.
-        variables: All variables and their states, the observed ones first; those alone by default.
+        variables: All variables and their states, the observed ones first.
     """
 
-    domain: Categories
+    domain: Domain
     variables: Categories
 
-    def __init__(self, domain: Categories, variables: Categories | None = None) -> None:
+    def __init__(self, domain: Domain, variables: Categories) -> None:
         super().__init__()
         self.domain = domain
-        self.variables = variables or domain
+        self.variables = variables
         self._tree: tuple[list[Tensor], JunctionTree] | None = None
 
     @property
