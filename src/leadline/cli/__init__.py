@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from leadline.cli.ask import COMMANDS as ASK
 from leadline.cli.judge import COMMANDS as JUDGE
 from leadline.cli.look import COMMANDS as LOOK
 from leadline.cli.train import COMMANDS as TRAIN
@@ -54,7 +55,7 @@ def _help(command: Callable[..., None]) -> str:
     return inspect.cleandoc(command.__doc__ or "").replace("\nExample:", "\n\b\nExample:")
 
 
-for _command in (*LOOK, *TRAIN, *USE, *JUDGE):
+for _command in (*LOOK, *TRAIN, *USE, *ASK, *JUDGE):
     app.command(help=_help(_command))(_command)
 
 

@@ -190,6 +190,20 @@ class JunctionTree:
             self._belief(f, observed, sizes, shape) for f in range(len(self.graph.factors))
         ]
 
+    def joint(self, variables: Sequence[int]) -> Floats:
+        """Return the joint distribution that the last calibration without evidence gave to some variables.
+
+        Args:
+            variables: Some that share a clique, as those of one factor do; the axes come in their order.
+        """
+        place = self.cliques.position
+        part = np.array(sorted(variables, key=lambda v: place[v]), dtype=np.int64)
+        free = [v for v in part if self._sizes[v] > 1]
+        c = int(self.cliques.home[(free or list(part))[0]])
+        shape = layout(self._forest, self._sizes)
+        kept = self._gathered(c, part, self._sizes, shape)
+        return kept.transpose([list(part).index(v) for v in variables])
+
     def maximise(self, evidence: Mapping[int, int] | None = None) -> tuple[Ints, float]:
         """Return the state of all variables of the largest weight given the evidence, and its log weight.
 
@@ -298,16 +312,19 @@ class JunctionTree:
         at = self._content.scope_at
         part = self._content.scopes[at[number] : at[number + 1]]
         c = int(self._holder[number])
+        kept = self._gathered(c, part, sizes, shape)
+        states = [int(observed[v]) for v in factor.scope]
+        left = tuple(slice(None) if state < 0 else slice(state, state + 1) for state in states)
+        out[left] = kept.transpose([list(part).index(v) for v in factor.scope])
+        return out
+
+    def _gathered(self, c: int, part: Ints, sizes: Ints, shape: Shape) -> Floats:
+        """Return a clique's table summed onto some of its variables, in the order of elimination."""
         whole = self.cliques.members[self.cliques.starts[c] : self.cliques.starts[c + 1]]
         kept = np.empty(int(sizes[part].prod()))
         table = self._room.tables[shape.table_at[c] : shape.table_at[c + 1]]
         gathered(table, whole, part, sizes, self._room, kept)
-        left = tuple(
-            slice(None) if observed[v] < 0 else slice(observed[v], observed[v] + 1) for v in factor.scope
-        )
-        axes = [list(part).index(v) for v in factor.scope]
-        out[left] = kept.reshape(sizes[part]).transpose(axes)
-        return out
+        return kept.reshape(sizes[part])
 
 
 def _strides(shape: Sequence[int]) -> list[int]:

@@ -23,6 +23,8 @@ from leadline.inference.factors import FactorGraph
 from leadline.inference.graphs import maximal_cliques
 from leadline.inference.junction_tree import JunctionTree, checked_memory
 
+_KEPT = 2e8  # bytes of a tree that is kept from question to question
+
 __all__ = ["Assignment", "Evidence", "FactorModel", "Marginals"]
 
 Evidence = Mapping[str, str | int] | Mapping[int, str | int]
@@ -182,7 +184,7 @@ class FactorModel(nn.Module, ABC):
         """
         seen = self.observed(evidence)
         wanted = None if variables is None else [self._variable(v) for v in variables]
-        tree = self._kept_tree(method, limit)
+        tree = self._kept_tree(method, limit, few=wanted is not None)
         found = believe(self.factor_graph(), seen, wanted, method=method, tree=tree, limit=limit)
         return self._named(found)
 
@@ -288,14 +290,18 @@ class FactorModel(nn.Module, ABC):
             found.kind, found.method, by_name(found.marginals), found.log_partition, by_name(found.stderr)
         )
 
-    def _kept_tree(self, method: str, limit: float | None) -> JunctionTree | None:
-        """Return the junction tree if the method may use one and memory allows; it is kept for later."""
-        if method == "exact":
-            return self._junction_tree(limit)
-        if method != "auto":
+    def _kept_tree(self, method: str, limit: float | None, *, few: bool = False) -> JunctionTree | None:
+        """Return the junction tree kept for later questions, if there is one or it is small enough to make.
+
+        None sends the question to a tree of its own, which evidence makes narrower.
+        """
+        if method not in ("auto", "exact"):
+            return None
+        state = list(self.state_dict(keep_vars=True).values())
+        if few and (self._tree is None or not _same(self._tree[0], state)):
             return None
         try:
-            return self._junction_tree(limit)
+            return self._junction_tree(_KEPT if limit is None else min(limit, _KEPT))
         except ResourceError:
             return None
 

@@ -1,0 +1,182 @@
+"""The command that asks a graphical model: infer."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from leadline.cli.flags import Json
+
+__all__ = ["COMMANDS", "infer"]
+
+_SIZES = {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
+
+
+def infer(  # noqa: PLR0913
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .bif or .uai file, or the directory of a run.")
+    ],
+    query: Annotated[
+        str | None, typer.Option(help="Variables asked for, with commas between; all by default.")
+    ] = None,
+    evidence: Annotated[str | None, typer.Option(help="What is known, e.g. CVP=LOW,BP=HIGH.")] = None,
+    evidence_file: Annotated[Path | None, typer.Option(help="A .evid file of the UAI competitions.")] = None,
+    task: Annotated[
+        str,
+        typer.Option(help="MAR: distributions; MAP: the likeliest state; PR: the weight of the evidence."),
+    ] = "MAR",
+    method: Annotated[
+        str, typer.Option(help="auto (exact where memory allows), exact, loopy, mean_field or weighting.")
+    ] = "auto",
+    limit: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most memory of an exact answer, e.g. 4GB [half of free]."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A file for the answer in the UAI form: .MAR, .MAP or .PR.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a Bayesian network or Markov random field, given evidence.
+
+    Example:
+      leadline infer alarm.bif --query HYPOVOLEMIA --evidence CVP=LOW,BP=HIGH
+      leadline infer model.uai --evidence-file model.uai.evid --task PR
+    """
+    from leadline.cli.output import note, show_document
+    from leadline.core.errors import unknown_name
+
+    kind = task.upper()
+    if kind not in _TASKS:
+        raise unknown_name("task", task, _TASKS)
+    asked = _model_of(model)
+    seen = _evidence_of(asked, evidence, evidence_file)
+    words = {"method": method.replace("-", "_"), "limit": _bytes(limit)}
+    answer = _TASKS[kind](asked, seen, _names(query), words, out)
+    if as_json:
+        show_document(answer if isinstance(answer, dict) else answer.to_json())
+    else:
+        typer.echo(_shown(answer))
+    if out is not None:
+        note(f"wrote {out}")
+
+
+def _model_of(path: Path) -> Any:
+    """Return the model in a file or of a run."""
+    from leadline.core import DataError, VerbError
+
+    if path.is_dir():
+        from leadline.training import open_run
+
+        model = open_run(path).model
+        if not callable(getattr(model, "marginals", None)):
+            raise VerbError(f"{path} holds a {type(model).__name__}, which has no marginals to ask for")
+        return model
+    if not path.is_file():
+        raise DataError(f"no file or run {path}")
+    from leadline.models.graphical.reading import read_model
+
+    return read_model(path)
+
+
+def _evidence_of(model: Any, text: str | None, path: Path | None) -> dict[Any, Any]:
+    """Return evidence from the command line, a file, or both."""
+    from leadline.core import OptionError
+    from leadline.data.uai import read_evidence
+
+    found: dict[Any, Any] = {}
+    if path is not None:
+        found.update(read_evidence(path, model.domain.sizes))
+    for pair in _names(text) or ():
+        name, sign, state = pair.rpartition("=")
+        if not sign:
+            raise OptionError(f"--evidence {pair}: give VARIABLE=STATE, e.g. --evidence CVP=LOW,BP=HIGH")
+        found[name.strip()] = state.strip()
+    return found
+
+
+def _names(text: str | None) -> list[str] | None:
+    """Return what stands between commas; a name in double quotes may hold one."""
+    if text is None:
+        return None
+    import csv
+
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
+
+
+def _bytes(text: str | None) -> float | None:
+    """Return a size such as 500MB or 4GB in bytes, or None."""
+    from leadline.core import OptionError
+
+    if text is None:
+        return None
+    number = text.strip().rstrip("kKmMgGbB ")
+    unit = text.strip()[len(number) :].strip().lower()
+    try:
+        size = float(number) * _SIZES[unit if unit.endswith("b") or not unit else f"{unit}b"]
+    except (ValueError, KeyError):
+        raise OptionError(f"--limit {text}: give a size, e.g. 500MB or 4GB") from None
+    if not 0 < size < float("inf"):
+        raise OptionError(f"--limit {text}: must be above zero")
+    return size
+
+
+def _marginals(model: Any, seen: Any, names: list[str] | None, words: Any, out: Path | None) -> Any:
+    """Answer MAR."""
+    import numpy as np
+
+    from leadline.data.uai import write_marginals
+
+    answer = model.marginals(seen, names, **words)
+    if out is not None:
+        write_marginals([np.array(list(states.values())) for states in answer.states.values()], out)
+    return answer
+
+
+def _likeliest(model: Any, seen: Any, names: list[str] | None, words: Any, out: Path | None) -> Any:
+    """Answer MAP."""
+    from leadline.data.uai import write_map
+
+    answer = model.map(seen, **words)
+    if out is not None:
+        write_map([s for _, s in sorted(model.observed(answer.states).items())], out)
+    if names is not None:
+        model.observed(dict.fromkeys(names, 0))  # names that do not exist are told
+        told = answer.to_json()
+        return told | {"map": {name: told["map"][name] for name in names}}
+    return answer
+
+
+def _weight(model: Any, seen: Any, names: list[str] | None, words: Any, out: Path | None) -> dict[str, Any]:
+    """Answer PR."""
+    from math import log
+
+    from leadline.data.uai import write_partition
+
+    found = model.log_partition(seen, **words)
+    if out is not None:
+        write_partition(found.value / log(10), out)
+    scaled = found.scaled(1 / log(10), "")
+    return {
+        "kind": found.kind,
+        "method": found.protocol,
+        "log10_partition": scaled.value,
+        "stderr": scaled.stderr,
+        "interval": scaled.interval,
+    }
+
+
+def _shown(answer: Any) -> str:
+    """Return an answer as lines of text."""
+    if not isinstance(answer, dict):
+        return str(answer)
+    head = f"{answer['kind']}, by {answer['method']}"
+    if "map" in answer:
+        pairs = ", ".join(f"{name}={state}" for name, state in answer["map"].items())
+        return f"{head}; log10 weight {answer['log10_weight']:.6g}\n{pairs}"
+    between = "" if answer["interval"] is None else " in [{:.6g}, {:.6g}]".format(*answer["interval"])
+    return f"{head}; log10 partition {answer['log10_partition']:.8g}{between}"
+
+
+_TASKS = {"MAR": _marginals, "MAP": _likeliest, "PR": _weight}
+COMMANDS = (infer,)

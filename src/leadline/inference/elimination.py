@@ -1,0 +1,141 @@
+r"""Variable elimination: one question, one pass; and its bound for questions that are too large.
+
+    sum_{x_v} prod_f f = (prod_{f without v} f) * sum_{x_v} prod_{f with v} f
+
+The factors that hold v make a bucket. Where a bucket's product would be larger than a cap it is split into
+mini-buckets, of which one is summed and the others are maximised; what comes out is then an upper bound of Z.
+
+Before any table is touched, a question leaves out what cannot matter: a child nobody asked about, that is not
+observed and has no children left, sums to one (a barren variable).
+
+Symbols:
+    d variables, v the one eliminated, f factor, Z weight of the evidence.
+
+Source:
+    Koller and Friedman (2009), Probabilistic Graphical Models, section 9.3. Barren: Shachter (1986).
+    Dechter and Rish (2003), Mini-buckets: a general scheme for bounded inference, JACM 50(2).
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from leadline.core.errors import DataError
+from leadline.inference.factors import Factor, FactorGraph, multiplied
+from leadline.inference.junction_tree import checked_memory
+from leadline.inference.orders import Order, find_cliques
+
+__all__ = ["Eliminated", "eliminate", "relevant"]
+
+
+@dataclass(frozen=True, eq=False)
+class Eliminated:
+    """What is left when all other variables are gone.
+
+    Args:
+        factor: p(kept | evidence) over the kept variables, if `exact`; else a normalised guess at it.
+        log_partition: Log of the weight of the evidence in nats; an upper bound if not `exact`.
+        exact: Whether no bucket was split.
+    """
+
+    factor: Factor
+    log_partition: float
+    exact: bool
+
+
+def relevant(graph: FactorGraph, kept: Iterable[int], evidence: Iterable[int] = ()) -> FactorGraph:
+    """Return the graph without what cannot matter to the kept variables or to the weight of the evidence.
+
+    Variables that are left out have one state.
+    """
+    needed = {*kept, *evidence}
+    uses = [len(numbers) for numbers in graph.factors_of]
+    owner = {factor.child: number for number, factor in enumerate(graph.factors) if factor.child is not None}
+    barren = [v for v in owner if v not in needed and uses[v] == 1]
+    gone: set[int] = set()
+    while barren:
+        number = owner[barren.pop()]
+        gone.add(number)
+        for v in graph.factors[number].scope:
+            uses[v] -= 1
+            if uses[v] == 1 and v not in needed and v in owner and owner[v] not in gone:
+                barren.append(v)
+    dropped = {graph.factors[number].child for number in gone}
+    sizes = tuple(1 if v in dropped else size for v, size in enumerate(graph.sizes))
+    return FactorGraph(sizes, tuple(f for number, f in enumerate(graph.factors) if number not in gone))
+
+
+def eliminate(
+    graph: FactorGraph,
+    kept: Sequence[int] = (),
+    evidence: Mapping[int, int] | None = None,
+    *,
+    order: Order = "min_fill",
+    cap: int | None = None,
+    limit: float | None = None,
+) -> Eliminated:
+    """Return the joint distribution of the kept variables given evidence, all others summed out.
+
+    Args:
+        graph: The factors.
+        kept: Variables to keep; the axes of the answer come in this order.
+        evidence: Observed states by variable; none of them kept.
+        order: The order of elimination.
+        cap: Most entries of a table; larger products are split, and the answer is a bound. No cap by default.
+        limit: Most bytes of all tables where there is no cap; half the free memory by default.
+
+    Raises:
+        ResourceError: If there is no cap and the tables would take more than `limit`.
+        DataError: If the evidence has probability zero.
+    """
+    seen = relevant(graph, kept, evidence or {}).given(evidence or {})
+    held = FactorGraph(seen.sizes, (*seen.factors, _ones(kept, seen.sizes)))
+    cliques = find_cliques(held, order)
+    if cap is None:
+        checked_memory(cliques, limit)
+    factors, log_scale, exact = list(seen.factors), 0.0, True
+    free = sum(
+        math.log(seen.sizes[v]) for v in range(len(seen.sizes)) if not seen.factors_of[v] and v not in kept
+    )
+    for v in (int(v) for v in cliques.order):
+        if v in kept:
+            continue
+        bucket = [factor for factor in factors if v in factor.scope]
+        factors = [factor for factor in factors if v not in factor.scope]
+        groups = _split(bucket, seen.sizes, cap)
+        exact = exact and len(groups) <= 1
+        for place, group in enumerate(groups):
+            product = multiplied(group)
+            left = product.summed([v]) if place == 0 else product.maximised([v])
+            scale = float(left.table.max())
+            if scale == 0.0:
+                raise DataError("the evidence has probability zero")
+            log_scale += math.log(scale)
+            factors.append(Factor(left.scope, left.table / scale))
+    answer = multiplied([*factors, _ones(kept, seen.sizes)]).onto(tuple(kept))
+    total = float(answer.table.sum())
+    if total == 0.0:
+        raise DataError("the evidence has probability zero")
+    return Eliminated(answer.normalised(), math.log(total) + log_scale + free, exact)
+
+
+def _ones(variables: Sequence[int], sizes: Sequence[int]) -> Factor:
+    return Factor(tuple(variables), np.ones([sizes[v] for v in variables]))
+
+
+def _split(bucket: list[Factor], sizes: Sequence[int], cap: int | None) -> list[list[Factor]]:
+    """Return a bucket's factors in groups whose products have at most `cap` entries, the largest first."""
+    if cap is None:
+        return [bucket] if bucket else []
+    groups: list[tuple[set[int], list[Factor]]] = []
+    for factor in sorted(bucket, key=lambda factor: -factor.table.size):
+        for scope, group in groups:
+            if math.prod(sizes[u] for u in scope | set(factor.scope)) <= cap:
+                scope.update(factor.scope)
+                group.append(factor)
+                break
+        else:
+            groups.append((set(factor.scope), [factor]))
+    return [group for _, group in groups]

@@ -1,0 +1,26 @@
+"""The model that a file of a graphical model holds, by the form of the file."""
+
+import os
+from pathlib import Path
+
+from leadline.core import DataError
+from leadline.data.bif import read_bif
+from leadline.data.uai import read_uai
+from leadline.models.graphical.bayesian_network import BayesianNetwork
+from leadline.models.graphical.markov_random_field import MarkovRandomField
+
+__all__ = ["read_model"]
+
+
+def read_model(path: str | os.PathLike[str]) -> BayesianNetwork | MarkovRandomField:
+    """Return the model in a .bif file (a Bayesian network) or a .uai file (a Markov random field).
+
+    Raises:
+        DataError: If the ending is another, or the file does not hold such a model.
+    """
+    ending = Path(Path(path).name.removesuffix(".gz")).suffix.lower()
+    if ending == ".bif":
+        return BayesianNetwork.of(read_bif(path))
+    if ending == ".uai":
+        return MarkovRandomField.of(read_uai(path))
+    raise DataError(f"{path}: a graphical model is read from .bif or .uai, compressed by gzip or not")

@@ -1,0 +1,131 @@
+"""`leadline infer`: questions asked of files and runs on the command line."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import leadline as ll
+from leadline.cli import main
+from leadline.core import Categories
+from leadline.data import Dataset, Split
+
+BIF = """network rain { }
+variable Rain { type discrete [ 2 ] { no, yes }; }
+variable "Wet, grass" { type discrete [ 2 ] { no, yes }; }
+probability ( Rain ) { table 0.75, 0.25; }
+probability ( "Wet, grass" | Rain ) { (no) 1.0, 0.0; (yes) 0.5, 0.5; }
+"""
+UAI = "MARKOV\n2\n2 2\n2\n1 0\n2 0 1\n\n2\n 1 3\n\n4\n 1 0\n 0.5 2\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rain.bif").write_text(BIF)
+    (tmp_path / "m.uai").write_text(UAI)
+    (tmp_path / "m.uai.evid").write_text("1 0 1")
+    return tmp_path
+
+
+def asked(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    status = main(["infer", *words])
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def test_a_question_of_a_bif_file_is_answered_with_its_kind(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = asked(capsys, "rain.bif", "--query", "Rain", "--evidence", '"Wet, grass=no"', "--json")
+    answer = json.loads(out)
+    assert status == 0
+    assert answer["kind"] == "exact"
+    # 0.75 against 0.25 * 0.5
+    assert answer["marginals"] == {"Rain": {"no": pytest.approx(6 / 7), "yes": pytest.approx(1 / 7)}}
+    assert answer["log10_partition"] == pytest.approx(math.log10(0.875))
+    status, out, _ = asked(capsys, "rain.bif")
+    assert status == 0
+    assert out.splitlines()[1:] == ["Rain        no 0.7500  yes 0.2500", "Wet, grass  no 0.8750  yes 0.1250"]
+
+
+def test_the_three_tasks_of_the_competitions_and_their_files(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("m.uai", "--evidence-file", "m.uai.evid")
+    status, out, err = asked(capsys, *words, "--task", "pr", "--json", "--out", "m.PR")
+    assert (status, json.loads(out)["log10_partition"]) == (0, pytest.approx(math.log10(7.5)))
+    assert "wrote m.PR" in err
+    assert float((files / "m.PR").read_text().split()[1]) == pytest.approx(math.log10(7.5))
+    status, out, _ = asked(capsys, *words, "--task", "MAP", "--json", "--out", "m.MAP")
+    assert json.loads(out)["map"] == {"x0": "1", "x1": "1"}
+    assert (files / "m.MAP").read_text() == "MAP\n2 1 1\n"
+    status, out, _ = asked(capsys, *words, "--out", "m.MAR")
+    assert (files / "m.MAR").read_text().split()[:4] == ["MAR", "2", "2", "0.0"]
+    assert float((files / "m.MAR").read_text().split()[-1]) == pytest.approx(2 / 2.5)
+
+
+@pytest.mark.parametrize("method", ["exact", "loopy", "mean-field", "weighting"])
+def test_every_method_says_how_it_found_its_answer(
+    method: str, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = asked(capsys, "rain.bif", "--method", method, "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["kind"] == ("exact" if method in ("exact", "loopy") else "estimate")
+    assert ("stderr" in answer) == (method == "weighting")
+    status, out, _ = asked(capsys, "rain.bif", "--method", method, "--task", "PR")
+    assert status == 0
+    assert "log10 partition" in out
+
+
+def test_a_run_answers_as_its_model(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    domain = Categories((2, 2), ("Rain", "Wet"), (("no", "yes"), ("no", "yes")))
+    x = torch.tensor([[0, 0], [0, 0], [1, 1], [0, 1]])
+    data = Dataset(name="rain", domain=domain, labels=None, train=Split(x), valid=Split(x), test=Split(x))
+    model = ll.build("bayesian_network", data, edges=("Rain -> Wet",))
+    ll.fit(model, data, out="run", progress=False)
+    status, out, _ = asked(capsys, "run", "--query", "Rain", "--evidence", "Wet=yes", "--json")
+    assert status == 0
+    assert json.loads(out)["marginals"]["Rain"]["no"] == pytest.approx(
+        (4 / 6 * 2 / 5) / (4 / 6 * 2 / 5 + 2 / 6 * 2 / 3)
+    )
+    ll.fit(ll.build("made", data, hidden=(4,)), data, steps=1, out="other", progress=False)
+    status, _, err = asked(capsys, "other")
+    assert (status, err) == (2, "error: other holds a MADE, which has no marginals to ask for\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("rain.bif", "--evidence", "Rain=yse"),
+            'Rain has no state yse (did you mean "yes"?); it has no, yes',
+        ),
+        (("rain.bif", "--query", "Rian"), 'unknown variable Rian (did you mean "Rain"?)'),
+        (("rain.bif", "--evidence", "Rain"), "give VARIABLE=STATE"),
+        (
+            ("rain.bif", "--evidence", "Rain=no,Wet grass=no"),
+            'unknown variable Wet grass (did you mean "Wet, grass"?)',
+        ),
+        (("rain.bif", "--evidence", 'Rain=no,"Wet, grass=yes"'), "the evidence has probability zero"),
+        (("rain.bif", "--task", "MARR"), 'unknown task "MARR"'),
+        (("rain.bif", "--method", "magic"), "method must be one of auto"),
+        (("rain.bif", "--limit", "much"), "give a size"),
+        (("rain.bif", "--method", "exact", "--limit", "8b"), "an exact answer needs"),
+        (("rain.bif", "--task", "MAP", "--query", "Rian"), "unknown variable Rian"),
+        (("nothing.bif",), "no file or run nothing.bif"),
+        (("m.uai.evid",), "read from .bif or .uai"),
+        (("m.uai", "--evidence-file", "rain.bif"), "rain.bif, line 1: expected the number of observed"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_status_two(
+    words: tuple[str, ...], message: str, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = asked(capsys, *words)
+    assert status == 2
+    assert message in err
+    assert out == ""
+    assert err.count("\n") == 1
