@@ -33,8 +33,8 @@ __all__ = ["Cliques", "Order", "cliques_of", "eliminated", "find_cliques"]
 Bits = NDArray[np.uint8]
 Order = Literal["min_fill", "min_weight"]
 _MOST_VARIABLES = 20_000
-_LARGE = 1e6  # table entries beyond which a better order is worth looking for
-_TRIES = 12
+_LARGE, _HUGE = 1e6, 5e7  # table entries beyond which a better order is worth looking for, and long
+_TRIES, _MANY_TRIES = 12, 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +90,8 @@ def find_cliques(graph: FactorGraph, order: Order | Sequence[int] | Cliques = "m
         return cliques_of(_follow(starts, scopes, sizes, np.array(order, dtype=np.int64)), sizes)
     found = cliques_of(_greedy(starts, scopes, sizes, order == "min_fill", 0.0, 0), sizes)
     if found.states > _LARGE:
-        for attempt in range(_TRIES):
-            by_fill, chance = attempt % 3 != 0, 0.0 if attempt == 0 else 0.3
+        for attempt in range(_TRIES if found.states < _HUGE else _MANY_TRIES):
+            by_fill, chance = attempt % 2 == 1, 0.3 if attempt else 0.0
             other = cliques_of(_greedy(starts, scopes, sizes, by_fill, chance, attempt), sizes)
             found = min(found, other, key=lambda one: one.states)
     return found
