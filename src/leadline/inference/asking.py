@@ -27,6 +27,7 @@ __all__ = ["METHODS", "Beliefs", "Likeliest", "believe", "likeliest"]
 METHODS = ("auto", "exact", "loopy", "mean_field", "weighting")
 _DAMPING = 0.3
 _CAP = 1 << 16  # entries of a table of the mini-bucket bound
+_LITTLE, _SMALL = 2500, 1e6  # factors times questions, and bytes of tables, that numpy answers in no time
 _FEW = 100.0  # effective draws below which weighted ones are not trusted
 
 
@@ -172,21 +173,36 @@ def _exactly(
     tree: JunctionTree | None,
     limit: float | None,
 ) -> Beliefs:
-    """Return exact beliefs: from the tree that there is, or from one for this question alone."""
+    """Return exact beliefs: from the tree that there is, or by the way that suits one question."""
     if tree is not None:
         answer = tree.calibrate(seen, asked)
-    else:
-        # evidence, and what cannot matter or cannot be, leave the graph before its cliques are sought
-        small = pruned(relevant(graph, asked, seen).given(seen))
-        answer = JunctionTree(small.graph, limit=limit).calibrate(None, asked)
-        for v in asked:
-            answer.marginals[v] = (
-                np.eye(graph.sizes[v])[seen[v]]
-                if v in seen
-                else small.widened(v, answer.marginals[v], graph.sizes[v])
-            )
-    marginals = {v: answer.marginals[v] for v in asked}
-    return Beliefs(marginals, Quantity(answer.log_partition, "nats"), "exact", "junction tree")
+        marginals = {v: answer.marginals[v] for v in asked}
+        return Beliefs(marginals, Quantity(answer.log_partition, "nats"), "exact", "junction tree")
+    # evidence, and what cannot matter or cannot be, leave the graph before its cliques are sought
+    small = pruned(relevant(graph, asked, seen).given(seen))
+    found, log_partition, told = _once(small.graph, asked, limit)
+    marginals = {
+        v: np.eye(graph.sizes[v])[seen[v]] if v in seen else small.widened(v, found[v], graph.sizes[v])
+        for v in asked
+    }
+    return Beliefs(marginals, Quantity(log_partition, "nats"), "exact", told)
+
+
+def _once(
+    graph: FactorGraph, asked: list[int], limit: float | None
+) -> tuple[Mapping[int, Floats], float, str]:
+    """Return marginals and log Z: of little by elimination, which needs no compiled loops, else by a tree."""
+    if (1 + len(asked)) * len(graph.factors) <= _LITTLE:
+        most = _SMALL if limit is None else min(limit, _SMALL)
+        try:
+            log_partition = eliminate(graph, limit=most).log_partition
+            tables = {v: eliminate(graph, [v], limit=most).factor.table for v in asked}
+        except ResourceError:
+            pass
+        else:
+            return tables, log_partition, "variable elimination"
+    answer = JunctionTree(graph, limit=limit).calibrate(None, asked)
+    return answer.marginals, answer.log_partition, "junction tree"
 
 
 def _roughly(graph: FactorGraph, seen: Mapping[int, int], asked: list[int], seed: int) -> Beliefs:

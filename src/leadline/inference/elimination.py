@@ -29,6 +29,8 @@ from leadline.inference.orders import Order, find_cliques
 
 __all__ = ["Eliminated", "eliminate", "relevant"]
 
+_FEW = 100
+
 
 @dataclass(frozen=True, eq=False)
 class Eliminated:
@@ -92,14 +94,14 @@ def eliminate(
     """
     seen = relevant(graph, kept, evidence or {}).given(evidence or {})
     held = FactorGraph(seen.sizes, (*seen.factors, _ones(kept, seen.sizes)))
-    cliques = find_cliques(held, order)
+    path = _path(held, order)
     if cap is None:
-        checked_memory(cliques, limit)
+        checked_memory(path, limit)
     factors, log_scale, exact = list(seen.factors), 0.0, True
     free = sum(
         math.log(seen.sizes[v]) for v in range(len(seen.sizes)) if not seen.factors_of[v] and v not in kept
     )
-    for v in (int(v) for v in cliques.order):
+    for v in path.order:
         if v in kept:
             continue
         bucket = [factor for factor in factors if v in factor.scope]
@@ -119,6 +121,47 @@ def eliminate(
     if total == 0.0:
         raise DataError("the evidence has probability zero")
     return Eliminated(answer.normalised(), math.log(total) + log_scale + free, exact)
+
+
+@dataclass(frozen=True, eq=False)
+class _Path:
+    """An order of elimination, with what its tables take."""
+
+    order: list[int]
+    states: float
+    width: int
+
+
+def _path(graph: FactorGraph, order: Order) -> _Path:
+    """Return an order: of few variables by sets, which asks nothing of a compiler, else by `orders`."""
+    if sum(size > 1 for size in graph.sizes) > _FEW:
+        cliques = find_cliques(graph, order)
+        return _Path([int(v) for v in cliques.order], cliques.states, cliques.width)
+    logs = [math.log(size) for size in graph.sizes]
+    near = {
+        v: {u for u in graph.neighbours[v] if logs[u] > 0} if logs[v] > 0 else set() for v in range(len(logs))
+    }
+
+    def score(v: int) -> tuple[float, float]:
+        fill = sum(len(near[v] - near[u]) - 1 for u in near[v]) / 2
+        weight = logs[v] + sum(logs[u] for u in near[v])
+        return (fill, weight) if order == "min_fill" else (weight, fill)
+
+    scores = {v: score(v) for v in near}
+    taken, states, width = [], 0.0, 0
+    while near:
+        v = min(scores, key=lambda u: scores[u])
+        beside = near.pop(v)
+        del scores[v]
+        taken.append(v)
+        states += math.exp(min(700.0, logs[v] + sum(logs[u] for u in beside)))
+        width = max(width, len(beside))
+        for u in beside:
+            near[u] |= beside
+            near[u] -= {u, v}
+        for u in beside.union(*(near[u] for u in beside)):
+            scores[u] = score(u)
+    return _Path(taken, states, width)
 
 
 def _ones(variables: Sequence[int], sizes: Sequence[int]) -> Factor:

@@ -20,6 +20,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -39,7 +40,7 @@ from leadline.inference.sweeps import (
     trace,
 )
 
-__all__ = ["Calibrated", "JunctionTree", "available_memory", "checked_memory"]
+__all__ = ["Calibrated", "JunctionTree", "Sized", "available_memory", "checked_memory"]
 
 _BYTES = 8
 
@@ -52,8 +53,22 @@ def available_memory() -> int:
         return 2 << 30
 
 
-def checked_memory(cliques: Cliques, limit: float | None) -> None:
-    """Check that the tables of a forest fit in `limit` bytes, or in half the free memory.
+class Sized(Protocol):
+    """What an order of elimination leads to: table entries in all, and variables of the largest less one."""
+
+    @property
+    def states(self) -> float:
+        """Return the number of table entries."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Return the variables of the largest table, less one."""
+        ...
+
+
+def checked_memory(cliques: Sized, limit: float | None) -> None:
+    """Check that tables fit in `limit` bytes, or in half the free memory.
 
     Raises:
         ResourceError: If they do not; the message says what they would take.

@@ -123,6 +123,7 @@ class FactorModel(nn.Module, ABC):
         self.domain = domain
         self.variables = variables
         self._tree: tuple[list[Tensor], JunctionTree] | None = None
+        self._last: list[Tensor] = []  # the state that the last question was asked of
 
     @property
     @abstractmethod
@@ -184,16 +185,17 @@ class FactorModel(nn.Module, ABC):
         """
         seen = self.observed(evidence)
         wanted = None if variables is None else [self._variable(v) for v in variables]
-        tree = self._kept_tree(method, limit, few=wanted is not None)
-        found = believe(self.factor_graph(), seen, wanted, method=method, tree=tree, limit=limit)
-        return self._named(found)
+        tree = self._kept_tree(method, limit)
+        graph = self.factor_graph() if tree is None else tree.graph
+        return self._named(believe(graph, seen, wanted, method=method, tree=tree, limit=limit))
 
     def map(
         self, evidence: Evidence | None = None, *, method: str = "auto", limit: float | None = None
     ) -> Assignment:
         """Return the likeliest state of all variables given evidence; arguments as of `marginals`."""
         tree = self._kept_tree(method, limit)
-        found = likeliest(self.factor_graph(), self.observed(evidence), method=method, tree=tree, limit=limit)
+        graph = self.factor_graph() if tree is None else tree.graph
+        found = likeliest(graph, self.observed(evidence), method=method, tree=tree, limit=limit)
         states = {self.variable_name(v): self.state_name(v, int(s)) for v, s in enumerate(found.x)}
         return Assignment(found.kind, found.method, states, found.log_weight)
 
@@ -290,15 +292,16 @@ class FactorModel(nn.Module, ABC):
             found.kind, found.method, by_name(found.marginals), found.log_partition, by_name(found.stderr)
         )
 
-    def _kept_tree(self, method: str, limit: float | None, *, few: bool = False) -> JunctionTree | None:
-        """Return the junction tree kept for later questions, if there is one or it is small enough to make.
+    def _kept_tree(self, method: str, limit: float | None) -> JunctionTree | None:
+        """Return the junction tree kept for later questions, from the second question on, if it is small.
 
-        None sends the question to a tree of its own, which evidence makes narrower.
+        None sends the question to an answer of its own, which evidence makes narrower.
         """
         if method not in ("auto", "exact"):
             return None
         state = list(self.state_dict(keep_vars=True).values())
-        if few and (self._tree is None or not _same(self._tree[0], state)):
+        asked_before, self._last = self._last, [value.detach().clone() for value in state]
+        if not _same(asked_before, state):
             return None
         try:
             return self._junction_tree(_KEPT if limit is None else min(limit, _KEPT))
