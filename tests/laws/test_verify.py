@@ -497,3 +497,53 @@ def test_the_table_has_a_row_a_law_and_broken_ones_come_first() -> None:
     assert found.table["verdict"][0] == "broken"
     assert str(found).splitlines()[0].startswith("Coins on Bits(1x3x3): ")
     assert found.to_json()["laws"][1]["witness"]["sum"] == pytest.approx(math.exp(0.01), abs=1e-4)
+
+
+class Pairs(nn.Module):
+    """Two coupled bits and a third alone: a weight up to a constant, and a step of Gibbs sampling."""
+
+    def __init__(self, fault: str = "", size: int = 3) -> None:
+        super().__init__()
+        self.domain, self.fault = Bits((size,)), fault
+        self.coupling = nn.Parameter(torch.tensor(0.8))
+
+    def log_density(self, x: Tensor) -> Tensor:
+        s = 2 * x.to(self.coupling) - 1
+        return self.coupling * s[:, 0] * s[:, 1] + 0.5 * s[:, 2] + 3.0
+
+    def step(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        s = 2 * x.to(self.coupling) - 1
+        pull = {"": self.coupling, "sign": -self.coupling, "weak": 0.7 * self.coupling}
+        for bit, other in ((0, 1), (1, 0)):
+            logit = 2 * pull.get(self.fault, self.coupling) * s[:, other]
+            s[:, bit] = 2 * bernoulli(torch.sigmoid(logit), generator) - 1
+        field = 0.0 if self.fault == "forgets a field" else 0.5
+        s[:, 2] = 2 * bernoulli(torch.sigmoid(torch.full_like(s[:, 2], 2 * field)), generator) - 1
+        if self.fault == "still":
+            return x
+        if self.fault == "leaves":
+            return (s + 1).to(x.dtype)  # 0 and 2
+        return ((s + 1) / 2).to(x.dtype)
+
+
+CHAIN = "the chain keeps the density"
+
+
+def test_a_chain_that_keeps_its_density_obeys_the_law_without_any_verb() -> None:
+    found = verify(Pairs())
+    assert answer(found, CHAIN).verdict == "obeyed", answer(found, CHAIN).detail
+    assert not found.broken
+    assert answer(verify(Coins(Bits((3,)))), CHAIN).verdict == "not applicable"
+
+
+@pytest.mark.parametrize("fault", ["sign", "weak", "forgets a field", "still", "leaves"])
+def test_a_chain_that_does_not_is_caught(fault: str) -> None:
+    found = answer(verify(Pairs(fault)), CHAIN)
+    assert found.verdict == "broken"
+    assert found.detail
+
+
+def test_a_chain_over_too_many_states_is_not_judged() -> None:
+    found = answer(verify(Pairs(size=40)), CHAIN)
+    assert found.verdict == "not applicable"
+    assert "too large" in found.detail

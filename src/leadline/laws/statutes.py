@@ -21,6 +21,7 @@ from leadline.core import (
 from leadline.core.randomness import generator_for
 from leadline.data import Dataset
 from leadline.laws.cells import random_rows
+from leadline.laws.chain import chain_is_stationary
 from leadline.laws.structure import (
     bound_below,
     inverse,
@@ -67,6 +68,7 @@ LAWS: tuple[Statute, ...] = (
     Statute("verbs change nothing", (), changes_nothing),
     Statute("probabilities sum to one", ("log_prob",), sums_to_one),
     Statute("samples follow log_prob", ("sample", "log_prob"), samples_follow_log_prob),
+    Statute("the chain keeps the density", ("step",), chain_is_stationary),
     Statute("bounds lie below", ("log_prob",), bound_below),
     Statute("bounds enclose the exact value", ("log_prob",), truth_enclosed),
     Statute("decode inverts encode", ("encode", "decode"), inverse),
@@ -111,7 +113,7 @@ def verify(
         OptionError: If there are no data and the model has no domain, or `samples` is below 1.
         DomainError: If the model's domain is not that of the data.
     """
-    if not verbs_of(model):
+    if not verbs_of(model) and not has_verb(model, "step"):
         raise VerbError(
             f"{type(model).__name__} has none of the verbs predict, sample, log_prob, encode, decode"
         )

@@ -20,7 +20,7 @@ from leadline.core.randomness import generator_for
 from leadline.laws.subject import Small, Subject, Verb, density_of
 from leadline.laws.verdicts import Broken, NotApplicable, demand
 
-__all__ = ["FALSE_ALARM", "chi_square", "samples_follow_log_prob", "sums_to_one"]
+__all__ = ["FALSE_ALARM", "chi_square", "samples_follow_log_prob", "sums_to_one", "upper_tail"]
 
 # The chance that a statistical law calls an honest model broken.
 FALSE_ALARM = 1e-4
@@ -57,7 +57,7 @@ def samples_follow_log_prob(subject: Subject) -> str:
         row = int(impossible.int().argmax())
         raise Broken(f"sample {row} has probability 0 by log_prob", sample=x[row], index=row)
     statistic, degrees = chi_square(observed, probability)
-    chance = _upper_tail(statistic, degrees)
+    chance = upper_tail(statistic, degrees)
     said = f"{draws:,} draws{small.where}: chi-square {statistic:.1f} on {degrees} degrees, p = {chance:.2g}"
     worst = int((observed / draws - probability).abs().argmax())
     demand(
@@ -89,7 +89,7 @@ def chi_square(observed: Tensor, probability: Tensor) -> tuple[float, int]:
     return float(((o - e).square() / e).sum()), size - 1
 
 
-def _upper_tail(statistic: float, degrees: int) -> float:
+def upper_tail(statistic: float, degrees: int) -> float:
     """Return the chance that a chi-square variable exceeds `statistic`."""
     if degrees == 0:
         return 1.0
