@@ -92,6 +92,8 @@ def study(
 
 def _subject_of(study: Any) -> str:
     """Return what a study is given, in words."""
+    if not study.needs:
+        return "nothing"
     if "data" in study.needs:
         return "data"
     words = {"model": "a run", "function": "a function by name"}
@@ -110,8 +112,13 @@ def _found(
     from leadline.training import open_run
 
     of_data = "data" in study.needs
-    known = options_after(study.run, ("data",) if of_data else ("model", "data"))
+    given = ("data",) if of_data else ("model", "data")
+    known = options_after(study.run, given if study.needs else ())
     options = assigned(pairs, known, f"option of {study.name}", "--set")
+    if not study.needs:
+        if subject is not None or on is not None:
+            raise OptionError(f"{study.name} needs no data and no run: leadline study {study.name}")
+        return study(**options)
     if of_data:
         source = on or subject
         return study(*([] if source is None else [loaded(source, data_pairs)]), **options)

@@ -25,6 +25,7 @@ from leadline.core.errors import OptionError, ShapeError
 from leadline.core.randomness import bernoulli
 from leadline.inference.chains.gibbs import coloured
 from leadline.inference.chains.kernel import Information, State
+from leadline.inference.factors import Factor, FactorGraph
 from leadline.inference.transfer import log_partition_grid
 
 __all__ = ["IsingGibbs", "Lattice", "LatticeGibbs", "LatticeState"]
@@ -79,6 +80,20 @@ class Lattice:
         """Return P(s = 1) given that k of n neighbours point up: (5, 5) at [n, k], float64."""
         n, k = torch.meshgrid(torch.arange(5.0).double(), torch.arange(5.0).double(), indexing="ij")
         return torch.sigmoid(2 * (self.coupling * (2 * k - n) + self.field))
+
+    def graph(self) -> FactorGraph:
+        """Return the same distribution as factors over states 0 (down) and 1 (up), row by row."""
+        r, w = self.rows, self.columns
+        J, h = self.coupling, self.field
+        pair = np.exp(np.array([[J, -J], [-J, J]]))
+        place = np.arange(r * w).reshape(r, w)
+        bonds = [(place[:, :-1], place[:, 1:]), (place[:-1], place[1:])]
+        if self.periodic:
+            bonds += [(place[:, -1:], place[:, :1]), (place[-1:], place[:1])]
+        pairs = [(int(a), int(b)) for one, two in bonds for a, b in zip(one.flat, two.flat, strict=True)]
+        factors = [Factor(scope, pair) for scope in pairs if scope[0] != scope[1]]
+        single = [Factor((v,), np.exp(np.array([-h, h]))) for v in range(r * w)] if h else []
+        return FactorGraph((2,) * (r * w), (*factors, *single))
 
     def log_partition(self) -> float:
         """Return log Z in nats, by the transfer matrix.

@@ -2,11 +2,15 @@
 
 from leadline.studies.birthday_paradox import STUDY as _BIRTHDAY_PARADOX
 from leadline.studies.birthday_paradox import birthday_paradox
+from leadline.studies.chain_convergence import STUDY as _CHAIN_CONVERGENCE
+from leadline.studies.chain_convergence import chain_convergence
 from leadline.studies.contrastive_divergence_bias import STUDY as _CONTRASTIVE_DIVERGENCE_BIAS
 from leadline.studies.contrastive_divergence_bias import contrastive_divergence_bias
 from leadline.studies.finding import Finding
 from leadline.studies.hessian_spectrum import STUDY as _HESSIAN_SPECTRUM
 from leadline.studies.hessian_spectrum import hessian_spectrum
+from leadline.studies.langevin_bias import STUDY as _LANGEVIN_BIAS
+from leadline.studies.langevin_bias import langevin_bias
 from leadline.studies.layerwise_bound import STUDY as _LAYERWISE_BOUND
 from leadline.studies.layerwise_bound import layerwise_bound
 from leadline.studies.random_labels import STUDY as _RANDOM_LABELS
@@ -23,8 +27,10 @@ __all__ = [
     "Study",
     "StudyError",
     "birthday_paradox",
+    "chain_convergence",
     "contrastive_divergence_bias",
     "hessian_spectrum",
+    "langevin_bias",
     "layerwise_bound",
     "random_labels",
     "sharpness",
@@ -35,8 +41,10 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         _BIRTHDAY_PARADOX,
+        _CHAIN_CONVERGENCE,
         _CONTRASTIVE_DIVERGENCE_BIAS,
         _HESSIAN_SPECTRUM,
+        _LANGEVIN_BIAS,
         _LAYERWISE_BOUND,
         _RANDOM_LABELS,
         _SHARPNESS,

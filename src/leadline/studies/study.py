@@ -26,7 +26,7 @@ class Study:
         claim: What it puts to the test.
         run: Runs it and returns the finding.
         needs: What it is given: "data", the verbs of a model, "model" for any with a loss, "function" for
-            one by name.
+            one by name; empty for a study that needs nothing.
         cost: What it takes at its smallest scale.
     """
 
