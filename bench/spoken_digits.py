@@ -6,8 +6,8 @@ Leaves one speaker out at a time: that one is the test split, another chooses th
 learned from. Accuracies are given with their Wilson intervals, a fold each and over all folds; samples of one
 speaker are alike, so the interval over folds is about these speakers, not about all there are.
 
-Cost: a fold of 2,000 clips has 84,000 frames of 440 numbers; a step of the default net takes 6 x 250,000
-operations a frame, so an epoch about 1.3e11: 3 s of one core, half as much again with the frames made anew.
+Cost: a fold of 2,000 clips has 84,000 frames of 792 numbers; a step of the default net takes 6 x 340,000
+operations a frame, so an epoch about 1.7e11: 4 s of one core, half as much again with the frames made anew.
 Pre-training makes as many epochs of each of the three layers. The mixtures sweep in 0.7 s.
 """
 

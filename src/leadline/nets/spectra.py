@@ -84,7 +84,7 @@ class LogMel(nn.Module):
     window: Tensor
     filters: Tensor
 
-    def __init__(self, rate: int, mels: int = 40, frame: float = 0.025, hop: float = 0.010) -> None:
+    def __init__(self, rate: int, mels: int = 24, frame: float = 0.025, hop: float = 0.010) -> None:
         super().__init__()
         self.length, self.hop = round(rate * frame), round(rate * hop)
         if self.length < 2 or self.hop < 1:
@@ -150,7 +150,7 @@ class Frames(nn.Module):
     def __init__(
         self,
         rate: int,
-        mels: int = 40,
+        mels: int = 24,
         *,
         cepstra: int = 0,
         deltas: int = 0,

@@ -63,8 +63,8 @@ class AcousticDNN(nn.Module):
     Args:
         domain: What one sample is: `Audio`.
         labels: What a label is: `Classes`.
-        frames: What turns waveforms into frames; 40 log-mel energies between 5 neighbours on each side by
-            default.
+        frames: What turns waveforms into frames; 24 log-mel energies with slopes, between 5
+            neighbours on each side, by default.
         hidden: Width of each hidden layer, at least one.
         pretraining: "none", or "rbm": layers are learned as restricted Boltzmann machines first.
 
@@ -80,7 +80,7 @@ class AcousticDNN(nn.Module):
         (torch.Size([2, 2]), torch.Size([2, 16]))
     """
 
-    recommended: ClassVar[dict[str, Any]] = {"batch_size": 32, "lr": 1e-3, "epochs": 20}
+    recommended: ClassVar[dict[str, Any]] = {"batch_size": 32, "lr": 3e-3, "epochs": 20}
     like: Tensor
 
     def __init__(
@@ -114,9 +114,9 @@ class AcousticDNN(nn.Module):
         data: Described,
         *,
         hidden: tuple[int, ...] = (256, 256, 256),
-        mels: int = 40,
+        mels: int = 24,
         context: int = 5,
-        deltas: int = 0,
+        deltas: int = 2,
         normalisation: str = "learned",
         pretraining: str = "none",
     ) -> "AcousticDNN":
@@ -241,4 +241,4 @@ class _Stage(nn.Module):
 
 
 def _frames(rate: int) -> Frames:
-    return Frames(rate, context=5, normalisation="learned")
+    return Frames(rate, deltas=2, context=5, normalisation="learned")

@@ -97,7 +97,7 @@ class AcousticGMM(nn.Module):
         data: Described,
         *,
         components: int = 16,
-        mels: int = 40,
+        mels: int = 24,
         cepstra: int = 13,
         deltas: int = 2,
         normalisation: str = "mean",
