@@ -183,7 +183,7 @@ def _record(domain: Domain, sample: Tensor) -> dict[str, Any]:
 
 
 def write_finding(finding: Any, out: Path) -> None:
-    """Write what a study found as .json, its table as .csv, or its figure as .png.
+    """Write what a study found as .json, its table as .csv, its figure as .png, moving as .gif or .html.
 
     Raises:
         OptionError: If the ending is none of these.
@@ -196,8 +196,10 @@ def write_finding(finding: Any, out: Path) -> None:
         from leadline.reports.drawing import png_bytes
 
         data = png_bytes(finding.figure)
+    elif out.suffix in (".gif", ".html") and finding.animate is not None:
+        data = finding.animate(finding, out.suffix)
     else:
-        raise OptionError(f"--out {out}: a finding is written as .json, .csv (table) or .png (figure)")
+        raise OptionError(f"--out {out}: {finding.study} is written as .json, .csv (table) or .png (figure)")
     with whole_file(out) as temporary:
         temporary.write_bytes(data)
     note(f"wrote {out}")

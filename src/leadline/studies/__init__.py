@@ -6,6 +6,8 @@ from leadline.studies.chain_convergence import STUDY as _CHAIN_CONVERGENCE
 from leadline.studies.chain_convergence import chain_convergence
 from leadline.studies.contrastive_divergence_bias import STUDY as _CONTRASTIVE_DIVERGENCE_BIAS
 from leadline.studies.contrastive_divergence_bias import contrastive_divergence_bias
+from leadline.studies.edge_of_stability import STUDY as _EDGE_OF_STABILITY
+from leadline.studies.edge_of_stability import edge_of_stability
 from leadline.studies.finding import Finding
 from leadline.studies.hessian_spectrum import STUDY as _HESSIAN_SPECTRUM
 from leadline.studies.hessian_spectrum import hessian_spectrum
@@ -13,6 +15,8 @@ from leadline.studies.langevin_bias import STUDY as _LANGEVIN_BIAS
 from leadline.studies.langevin_bias import langevin_bias
 from leadline.studies.layerwise_bound import STUDY as _LAYERWISE_BOUND
 from leadline.studies.layerwise_bound import layerwise_bound
+from leadline.studies.optimizer_paths import STUDY as _OPTIMIZER_PATHS
+from leadline.studies.optimizer_paths import optimizer_paths
 from leadline.studies.random_labels import STUDY as _RANDOM_LABELS
 from leadline.studies.random_labels import random_labels
 from leadline.studies.sharpness import STUDY as _SHARPNESS
@@ -29,9 +33,11 @@ __all__ = [
     "birthday_paradox",
     "chain_convergence",
     "contrastive_divergence_bias",
+    "edge_of_stability",
     "hessian_spectrum",
     "langevin_bias",
     "layerwise_bound",
+    "optimizer_paths",
     "random_labels",
     "sharpness",
     "stationary_point",
@@ -43,9 +49,11 @@ STUDIES: dict[str, Study] = {
         _BIRTHDAY_PARADOX,
         _CHAIN_CONVERGENCE,
         _CONTRASTIVE_DIVERGENCE_BIAS,
+        _EDGE_OF_STABILITY,
         _HESSIAN_SPECTRUM,
         _LANGEVIN_BIAS,
         _LAYERWISE_BOUND,
+        _OPTIMIZER_PATHS,
         _RANDOM_LABELS,
         _SHARPNESS,
         _STATIONARY_POINT,

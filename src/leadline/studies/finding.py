@@ -28,6 +28,7 @@ class Finding:
         protocol: How it was measured, at what scale, and the thresholds fixed before.
         draw: Draws the figure from the finding.
         details: What the figure needs beyond the table.
+        animate: Returns the bytes of a moving picture, ".gif" or ".html", where the study has one.
     """
 
     study: str
@@ -39,6 +40,7 @@ class Finding:
     protocol: str
     draw: Callable[["Finding"], Figure] = field(repr=False)
     details: dict[str, Any] = field(default_factory=dict, repr=False)
+    animate: "Callable[[Finding, str], bytes] | None" = field(default=None, repr=False)
 
     @cached_property
     def figure(self) -> Figure:
