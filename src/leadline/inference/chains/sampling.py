@@ -122,7 +122,8 @@ class Chains:
         lines = [f"{chains} chains of {draws} draws of {tuple(self.draws.shape[2:])}", told]
         if bad:
             lines.append(
-                f"  the chains disagree on {bad} of {shrink.numel()} entries: do not use these draws"
+                f"  R-hat is above {TRUSTED_R_HAT} for {bad} of {shrink.numel()} entries: "
+                "the chains disagree, or each is too short to tell"
             )
         return "\n".join(lines)
 

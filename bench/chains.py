@@ -1,0 +1,286 @@
+"""Gibbs sampling against pgmpy, HMC and NUTS against BlackJAX, on two cores.
+
+Gibbs on alarm. Bound: 37 variables, each the sum of two or three log-factors over two to four states, some
+230 loads and 105 exponentials a sample, about a microsecond a core. pgmpy lists, for each variable, all
+states of all the others, which never ends on alarm; its own sampling loop is timed with kernels that are
+worked out when they are first asked for.
+
+HMC and NUTS. Smallest bulk effective sample size a second over all entries, warm-up included and
+compilation not, both sides judged by the same estimator. A leapfrog step of hundreds of chains is some 35
+small kernels of 3 to 5 microseconds (8 without the bookkeeping of NUTS) and a product with the precision
+matrix, on one thread: overhead limits us below some 500 chains, arithmetic above. Chains share what
+the warm-up learns, so that a hundred steps do where the peer's chains, which learn alone, take a thousand.
+Each side runs at the best of the settings tried for it. On the funnel no side mixes: R-hat must say so.
+"""
+
+import gzip
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ALARM = Path(__file__).parents[1] / "../shared/data/bayesnets/alarm.bif.gz"
+GOAL_GIBBS, THREADS, ROUNDS, D, DECAY = 50, 2, 3, 50, 0.9
+GOALS = {"gaussian hmc": 3250, "gaussian nuts": 900, "schools nuts": 17_000}
+EFFECTS = [28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0]
+ERRORS = [15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0]
+OURS = {
+    "gaussian hmc": ((256, 120, 100), (1024, 120, 100)),
+    "gaussian nuts": ((256, 120, 100), (1024, 120, 100)),
+    "schools nuts": ((512, 120, 150), (2048, 100, 100)),
+    "funnel nuts": ((100, 300, 300),),
+}
+# Chains, warm-up, draws, leapfrog steps of HMC, and whether the metric is dense.
+PEERS = {
+    "gaussian hmc": ((4, 1000, 2000, 8, 1), (4, 1000, 2000, 30, 0), (32, 1000, 500, 8, 1)),
+    "gaussian nuts": ((4, 500, 1000, 0, 1), (4, 500, 1000, 0, 0), (32, 500, 200, 0, 1)),
+    "schools nuts": ((4, 500, 1000, 0, 0), (32, 500, 1000, 0, 0)),
+    "funnel nuts": ((4, 1000, 1000, 0, 0),),
+}
+
+
+def gibbs() -> None:
+    """Print samples a second on alarm, ours and pgmpy's."""
+    from leadline.data.bif import read_bif
+    from leadline.inference.chains import Gibbs
+    from leadline.inference.factors import Factor, FactorGraph
+
+    network = read_bif(ALARM)
+    sizes = tuple(len(names) for names in network.values)
+    scopes = [(*parents, v) for v, parents in enumerate(network.parents)]
+    factors = (Factor(s, t, s[-1]) for s, t in zip(scopes, network.tables, strict=True))
+    graph = FactorGraph(sizes, tuple(factors))
+    kernel = Gibbs(graph, sweeps=100)
+    state = kernel.init(kernel.start(1000))
+    kernel.step(state)
+
+    def ours() -> float:
+        start = time.perf_counter()
+        kernel.step(state)
+        return 1000 * 100 / (time.perf_counter() - start)
+
+    sampler = _pgmpy(graph, state.position[0].tolist(), gzip.decompress(ALARM.read_bytes()).decode())
+    sampler(100)
+    pairs = []
+    for _ in range(5):
+        mine = ours()
+        start = time.perf_counter()
+        sampler(300)
+        pairs.append((mine, 300 / (time.perf_counter() - start)))
+    ratios = sorted(a / b for a, b in pairs)
+    middle = statistics.median(ratios)
+    mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+    print(
+        f"gibbs on alarm, samples/s: ours {mine:,.0f} (1,000 chains), pgmpy {theirs:,.0f}, "
+        f"ratio {middle:,.0f} [{ratios[0]:,.0f}, {ratios[-1]:,.0f}], goal {GOAL_GIBBS}: "
+        f"{'met' if middle >= GOAL_GIBBS else 'MISSED'}"
+    )
+
+
+def _pgmpy(graph: Any, start: list[int], text: str) -> Callable[[int], object]:
+    """Return pgmpy's sampling loop on alarm, with kernels that are worked out when first asked for."""
+    os.environ["TQDM_DISABLE"] = "1"
+    import numpy as np
+    from pgmpy.factors.discrete import State
+    from pgmpy.readwrite import BIFReader
+    from pgmpy.sampling import GibbsSampling
+
+    model = BIFReader(string=text).get_model()
+    names = [f"v{v}" for v in range(len(graph.sizes))]
+    peer = GibbsSampling()
+    peer.variables, peer.latents = np.array(names), set(model.latents)
+    peer.cardinalities = dict(zip(names, graph.sizes, strict=True))
+
+    class Kernel(dict[tuple[int, ...], Any]):
+        def __init__(self, v: int) -> None:
+            super().__init__()
+            self.v = v
+
+        def __missing__(self, other: tuple[int, ...]) -> Any:
+            x = [*other[: self.v], 0, *other[self.v :]]
+            p = np.ones(graph.sizes[self.v])
+            for f in graph.factors_of[self.v]:
+                factor = graph.factors[f]
+                p = p * factor.table[tuple(slice(None) if u == self.v else x[u] for u in factor.scope)]
+            self[other] = p / p.sum()
+            return self[other]
+
+    peer.transition_models = {name: Kernel(v) for v, name in enumerate(names)}
+    peer.state = [State(name, at) for name, at in zip(names, start, strict=True)]
+    return lambda size: peer.sample(size=size)
+
+
+def precision() -> Tensor:
+    """Return the inverse of the covariance 0.9^|i - j| of the 50-dimensional normal, float64."""
+    i = torch.arange(D)
+    return torch.linalg.inv(DECAY ** (i[:, None] - i[None]).abs().double())
+
+
+def ours(task: str, count: int, warmup: int, draws: int) -> tuple[float, float, float]:
+    """Return smallest bulk ESS, seconds and largest R-hat of one run of ours."""
+    from leadline.inference import chains
+
+    torch.set_num_threads(1)  # kernels are too small to share
+    P = precision().float()
+    y, sigma = torch.tensor(EFFECTS), torch.tensor(ERRORS)
+    weight = 1 / sigma.square()
+
+    def gaussian(x: Tensor) -> tuple[Tensor, Tensor]:
+        slope = -(x @ P)
+        return 0.5 * torch.linalg.vecdot(x, slope), slope
+
+    def schools(z: Tensor) -> tuple[Tensor, Tensor]:
+        mu, raw = z[:, :1], z[:, 2:]
+        tau = z[:, 1:2].exp()
+        gap = y - mu - tau * raw
+        pull, share = gap * weight, (tau / 5).square()
+        value = -0.5 * (raw.square().sum(1) + (gap * pull).sum(1)) - (mu[:, 0] / 5).square() / 2
+        slope = torch.empty_like(z)
+        torch.sub(tau * pull, raw, out=slope[:, 2:])
+        slope[:, 0] = pull.sum(1) - mu[:, 0] / 25
+        slope[:, 1] = (tau * pull * raw).sum(1) + 1 - 2 * (share / (1 + share))[:, 0]
+        return value - torch.log1p(share[:, 0]) + z[:, 1], slope
+
+    def funnel(z: Tensor) -> tuple[Tensor, Tensor]:
+        v, x = z[:, :1], z[:, 1:]
+        shrink = (-v).exp()
+        half = 0.5 * (x.square() * shrink).sum(1)
+        slope = torch.cat([half[:, None] - v / 9 - 4.5, -x * shrink], 1)
+        return -v[:, 0].square() / 18 - half - 4.5 * v[:, 0], slope
+
+    target, kind = task.split()
+    density = {"gaussian": gaussian, "schools": schools, "funnel": funnel}[target]
+    hmc = chains.Hamiltonian(leapfrogs=4)
+    make: Any = chains.NUTS if kind == "nuts" else lambda f: chains.Metropolis(f, hmc)
+    size = {"gaussian": D, "schools": 10, "funnel": 10}[target]
+    start, metric = torch.randn(count, size), "dense" if target == "gaussian" else "diagonal"
+    begin = time.perf_counter()
+    run = chains.sample(
+        chains.WithGradient(density),
+        start,
+        make,
+        warmup=warmup,
+        draws=draws,
+        metric=metric,  # type: ignore[arg-type]
+    )
+    return _judged(run.draws, time.perf_counter() - begin)
+
+
+def peer(
+    task: str, count: int, warmup: int, draws: int, leapfrogs: int, dense: int
+) -> tuple[float, float, float]:
+    """Return smallest bulk ESS, seconds and largest R-hat of one run of BlackJAX, compiled before."""
+    warnings.simplefilter("ignore")
+    import blackjax
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    P, y, sigma = jnp.array(precision().numpy(), jnp.float32), jnp.array(EFFECTS), jnp.array(ERRORS)
+
+    def gaussian(x: Any) -> Any:
+        return -0.5 * x @ P @ x
+
+    def schools(z: Any) -> Any:
+        mu, tau, raw = z[0], jnp.exp(z[1]), z[2:]
+        gap = (y - mu - tau * raw) / sigma
+        return -(mu**2) / 50 - jnp.log1p((tau / 5) ** 2) + z[1] - 0.5 * (raw**2).sum() - 0.5 * (gap**2).sum()
+
+    def funnel(z: Any) -> Any:
+        return -(z[0] ** 2) / 18 - 0.5 * (z[1:] ** 2).sum() * jnp.exp(-z[0]) - 4.5 * z[0]
+
+    target, kind = task.split()
+    density = {"gaussian": gaussian, "schools": schools, "funnel": funnel}[target]
+    size = {"gaussian": D, "schools": 10, "funnel": 10}[target]
+    made = blackjax.nuts if kind == "nuts" else blackjax.hmc
+    extra = {} if kind == "nuts" else {"num_integration_steps": leapfrogs}
+    tuning = blackjax.window_adaptation(made, density, is_mass_matrix_diagonal=not dense, **extra)
+
+    def one(key: Any) -> Any:
+        first, second, third = jax.random.split(key, 3)
+        (state, found), _ = tuning.run(first, jax.random.normal(second, (size,)), num_steps=warmup)
+        kernel = made(density, **found)
+
+        def step(state: Any, key: Any) -> Any:
+            state, _ = kernel.step(key, state)
+            return state, state.position
+
+        return jax.lax.scan(step, state, jax.random.split(third, draws))[1]
+
+    run = jax.jit(jax.vmap(one))
+    jax.block_until_ready(run(jax.random.split(jax.random.key(0), count)))
+    begin = time.perf_counter()
+    found = jax.block_until_ready(run(jax.random.split(jax.random.key(1), count)))
+    seconds = time.perf_counter() - begin
+    return _judged(torch.from_numpy(np.array(found)), seconds)
+
+
+def _judged(draws: Tensor, seconds: float) -> tuple[float, float, float]:
+    from leadline.inference.chains import ess, r_hat
+
+    return float(ess(draws).min()), seconds, float(r_hat(draws).max())
+
+
+def alone(side: str, task: str, *sizes: int) -> tuple[float, float, float]:
+    """Return what a side measured in a process of its own: the threads of one would slow the other."""
+    code = f"from bench.chains import {side}; print(*{side}({task!r}, *{sizes!r}))"
+    if side == "ours":
+        code = f"from bench.chains import ours; ours({task!r}, 8, 20, 5); print(*ours({task!r}, *{sizes!r}))"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = [float(word) for word in done.stdout.split()[-3:]]
+    return found[0], found[1], found[2]
+
+
+def gradients(task: str) -> None:
+    """Print ESS/s of both sides, the best of their sizes, over rounds in turn."""
+    rounds, told = [], {}
+    best: dict[str, tuple[int, ...]] = {}
+    for side, sizes in (("ours", OURS[task]), ("peer", PEERS[task])):
+        scores = {one: alone(side, task, *one) for one in sizes}
+        best[side] = max(scores, key=lambda one: scores[one][0] / scores[one][1])
+        told[side] = scores[best[side]]
+    for _ in range(ROUNDS):
+        found = {side: alone(side, task, *best[side]) for side in ("ours", "peer")}
+        rounds.append({side: value[0] / value[1] for side, value in found.items()})
+    mine, theirs = (statistics.median(r[side] for r in rounds) for side in ("ours", "peer"))
+    ratios = sorted(r["ours"] / r["peer"] for r in rounds)
+    goal = GOALS[task]
+    print(
+        f"{task}, smallest bulk ESS/s, warm-up included: ours {mine:,.0f} ({best['ours'][0]} chains, R-hat "
+        f"{told['ours'][2]:.3f}), BlackJAX {theirs:,.0f} ({best['peer'][0]} chains, R-hat "
+        f"{told['peer'][2]:.3f}), "
+        f"ratio {statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}], goal {goal:,}: "
+        f"{'met' if mine >= goal and statistics.median(ratios) >= 1 else 'MISSED'}"
+    )
+
+
+def funnel() -> None:
+    """Print R-hat of both sides on the funnel."""
+    task = "funnel nuts"
+    mine, theirs = alone("ours", task, *OURS[task][0]), alone("peer", task, *PEERS[task][0])
+    print(
+        f"funnel, largest R-hat: ours {mine[2]:.3f}, BlackJAX {theirs[2]:.3f}; above 1.01 says that chains "
+        f"do not mix: {'met' if mine[2] > 1.01 else 'MISSED'}"
+    )
+
+
+def main() -> None:
+    """Print the ratios."""
+    torch.set_num_threads(THREADS)
+    wanted = sys.argv[1:] or ["gibbs", *GOALS, "funnel"]
+    for name in itertools.chain(wanted):
+        {"gibbs": gibbs, "funnel": funnel}.get(name, lambda name=name: gradients(name))()
+
+
+if __name__ == "__main__":
+    main()
