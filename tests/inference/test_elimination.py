@@ -40,6 +40,20 @@ def test_mini_buckets_bound_from_above_and_the_bound_tightens_with_the_cap() -> 
         assert eliminate(graph, cap=4).log_partition >= enumerated(graph)[1] - 1e-10
 
 
+def test_of_the_buckets_that_are_split_one_is_summed_and_the_others_are_maximised() -> None:
+    left, right = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 1.0], [2.0, 6.0]])
+    graph = FactorGraph((2, 2, 2), (Factor((0, 1), left), Factor((0, 2), right)))
+    # variable 0 has two neighbours, 1 and 2 one each: their buckets hold one factor and come first, so nothing
+    # is split; with a factor between 1 and 2 every bucket holds two
+    assert eliminate(graph, cap=4).exact
+    triangle = FactorGraph((2, 2, 2), (*graph.factors, Factor((1, 2), np.ones((2, 2)))))
+    found = eliminate(triangle, cap=4)
+    # 0 first: one of (1 + 3, 2 + 4) and (max(5, 2), max(1, 6)), or (3, 4) and (7, 7); then 10 * 11 or 7 * 14
+    bounds = [np.log(10 * 11), np.log(7 * 14)]
+    assert not found.exact
+    assert min(abs(found.log_partition - bound) for bound in bounds) < 1e-12
+
+
 def test_barren_variables_are_left_out_and_answers_stay_the_same() -> None:
     chain = [Factor((0,), np.array([0.3, 0.7]), child=0)]
     step = np.array([[0.9, 0.1], [0.4, 0.6]])
