@@ -43,8 +43,8 @@ def test_mini_buckets_bound_from_above_and_the_bound_tightens_with_the_cap() -> 
 def test_of_the_buckets_that_are_split_one_is_summed_and_the_others_are_maximised() -> None:
     left, right = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 1.0], [2.0, 6.0]])
     graph = FactorGraph((2, 2, 2), (Factor((0, 1), left), Factor((0, 2), right)))
-    # variable 0 has two neighbours, 1 and 2 one each: their buckets hold one factor and come first, so nothing
-    # is split; with a factor between 1 and 2 every bucket holds two
+    # variables 1 and 2 have a neighbour each: their buckets hold one factor and come first, so nothing is
+    # split; with a factor between 1 and 2 every bucket holds two
     assert eliminate(graph, cap=4).exact
     triangle = FactorGraph((2, 2, 2), (*graph.factors, Factor((1, 2), np.ones((2, 2)))))
     found = eliminate(triangle, cap=4)
