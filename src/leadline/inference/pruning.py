@@ -52,7 +52,7 @@ def pruned(graph: FactorGraph) -> Pruned:
         queued.discard(number)
         scope, table = graph.factors[number].scope, support[number]
         for axis, v in enumerate(scope):
-            here = table.any(axis=tuple(i for i in range(len(scope)) if i != axis))
+            here = np.asarray(table.any(axis=tuple(i for i in range(len(scope)) if i != axis)))
             if (here == possible[v]).all():
                 continue
             if not here.any():
