@@ -164,6 +164,16 @@ def test_samples_have_the_exact_probabilities(generator: torch.Generator) -> Non
     assert bool(((counts - p).abs() < 4 * (p * (1 - p) / n).sqrt()).all())
 
 
+def test_persistent_chains_of_the_top_machine_begin_the_way_down() -> None:
+    model = DBN(Bits((4,)), (3, 2), persistent=True, chains=7)
+    start = model.top.chain.clone()
+    model.loss(Batch(states(4))).backward()
+    assert model.top.chain.shape == (7, 3)
+    assert not torch.equal(model.top.chain, start)
+    assert not len(model.lower[0].chain)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 def test_layers_are_learned_in_turn_then_part() -> None:
     data = tiny("bits")
     model = DBN.for_data(data, hidden=(6, 5, 4))
@@ -236,7 +246,7 @@ def test_a_net_of_real_columns_gains_from_training_and_samples_them(generator: t
 def test_what_it_cannot_hold_is_refused() -> None:
     with pytest.raises(DomainError, match="needs Bits or Images or Vectors"):
         DBN.for_data(tiny("tokens"))
-    for options in ({"hidden": ()}, {"hidden": (3, 0)}, {"steps": 0}, {"burn_in": 0}):
+    for options in ({"hidden": ()}, {"hidden": (3, 0)}, {"steps": 0}, {"burn_in": 0}, {"chains": 0}):
         with pytest.raises(ValueError, match=next(iter(options))):
             DBN(Bits((4,)), **options)
     with pytest.raises(OptionError, match="samples"):

@@ -370,6 +370,19 @@ def test_more_draws_of_noise_tighten_the_bound_of_pictures() -> None:
     assert model.log_prob(x, samples=2000).exp().sum().item() < 1
 
 
+def test_a_picture_has_the_mass_of_its_cells_where_there_are_no_weights() -> None:
+    model = RBM(Images(1, 1, 2, 4), 2).double()
+    with torch.no_grad():
+        model.layer.weights.zero_()
+        model.layer.visible_bias.copy_(torch.tensor([0.3, -0.5]))
+    x = torch.tensor([[[[1, 2]]], [[[2, 1]]]], dtype=torch.uint8)
+    # a level k of 4 is the cell [k / 4, (k + 1) / 4) of u, which is stretched by 12^(1/2)
+    edges = (torch.stack([x, x + 1]).double().flatten(2) / 4 - 0.5) * math.sqrt(12)
+    normal = torch.distributions.Normal(model.layer.visible_bias.detach(), 1.0)
+    mass = normal.cdf(edges[1]) - normal.cdf(edges[0])
+    assert torch.allclose(model.log_prob(x, samples=4000).detach(), mass.log().sum(1), atol=0.05)
+
+
 @pytest.mark.parametrize("scale", ["learned", "unit"])
 def test_a_machine_of_real_columns_learns_two_clusters(scale: str) -> None:
     source = torch.Generator().manual_seed(0)

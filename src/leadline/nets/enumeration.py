@@ -95,10 +95,12 @@ def _blocks(
     low_inputs = torch.addmm(b, low_states, W[:, :low].T)  # (2^low, D)
     low_bias, high_bias = low_states @ c[:low], high_states @ c[low:]
     a = torch.empty_like(low_inputs)
-    for high, bias, extra in zip(high_states, high_bias, high_states @ W[:, low:].T, strict=True):
+    extras = high_states @ W[:, low:].T
+    totals = low_inputs.cpu().double().sum(1), extras.cpu().double().sum(1)
+    for high, bias, extra, total in zip(high_states, high_bias, extras, totals[1], strict=True):
         torch.add(low_inputs, extra, out=a)
         kept = a.clone() if keep_inputs else a
-        log_weights = (low_bias + bias).cpu().double() + _sum_of_softplus(a)
+        log_weights = (low_bias + bias).cpu().double() + _sum_of_softplus(a, totals[0] + total)
         yield torch.cat([low_states, high.expand(len(low_states), -1)], 1), kept, log_weights
 
 
@@ -108,11 +110,15 @@ def states_of(units: int, like: Tensor) -> Tensor:
     return (number >> torch.arange(units, device=like.device) & 1).to(like)
 
 
-def _sum_of_softplus(a: Tensor) -> Tensor:
-    """Return sum_i log(1 + exp(a_i)) as float64 in CPU memory: (n, D) -> (n,); overwrites `a`."""
+def _sum_of_softplus(a: Tensor, total: Tensor) -> Tensor:
+    """Return sum_i log(1 + exp(a_i)) as float64 in CPU memory: (n, D) -> (n,); overwrites `a`.
+
+    Args:
+        a: Inputs.
+        total: Their sums (n,).
+    """
     # log(1 + e^a) = (a + |a|) / 2 + log(1 + e^-|a|), and one logarithm serves many factors
-    total = a.sum(1).cpu().double()
-    size = a.abs_()
-    total += size.sum(1).cpu().double()
-    factors = size.neg_().exp_().add_(1).split(_FACTORS, 1)
-    return total / 2 + torch.stack([group.prod(1) for group in factors]).log().sum(0).cpu().double()
+    below = a.copysign_(-1.0)  # -|a| in one pass
+    half = (total - below.sum(1).cpu().double()) / 2
+    factors = below.exp_().add_(1).split(_FACTORS, 1)
+    return half + torch.stack([group.prod(1) for group in factors]).log().sum(0).cpu().double()

@@ -247,7 +247,9 @@ def _figure(finding: Finding) -> Figure:
     for _, rows in finding.table.groupby("seed"):
         axis.plot(rows["k"], rows["bias"], "o-", color="#1b6ca8", alpha=0.6, linewidth=1)
     axis.set_xscale("log")
-    axis.set_yscale("log")
+    bias = finding.table["bias"]
+    axis.set_yscale("symlog", linthresh=float(bias[bias > 0].min()) if bool((bias > 0).any()) else 1.0)
+    axis.set_ylim(bottom=0)
     axis.set_xlabel("steps k of the chains")
     axis.set_ylabel("distance from the exact gradient")
     axis.set_title(f"{finding.claim}\n{finding.verdict.capitalize()}.", fontsize=9)

@@ -63,6 +63,9 @@ class DBN(nn.Module):
         steps: Gibbs steps of a chain, at least 1, in pre-training and of the top machine afterwards.
         burn_in: Gibbs steps of the top machine before a sample is taken, at least 1.
         scale: Noise of each Gaussian visible unit, "learned" or "unit"; of no meaning for bits.
+        persistent: Whether the chains of the top machine go on from loss to loss, so that none of its
+            modes is left unseen; then the way down begins at them.
+        chains: Number of persistent chains, at least 1.
 
     Raises:
         ValueError: If a size is below 1.
@@ -85,17 +88,23 @@ class DBN(nn.Module):
         steps: int = 1,
         burn_in: int = 1000,
         scale: str = "learned",
+        *,
+        persistent: bool = False,
+        chains: int = 100,
     ) -> None:
         super().__init__()
         self.domain = domain
         self.visible = Visible(domain)
-        for name, value in (("hidden", min(hidden, default=0)), ("steps", steps), ("burn_in", burn_in)):
+        counts = {"hidden": min(hidden, default=0), "steps": steps, "burn_in": burn_in, "chains": chains}
+        for name, value in counts.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.steps = steps
         self.burn_in = burn_in
-        first = self.visible.layer(hidden[0], scale=scale)
-        rest = [BernoulliLayer(below, above) for below, above in pairwise(hidden)]
+        kept = [0] * (len(hidden) - 1) + [chains if persistent else 0]
+        first = self.visible.layer(hidden[0], kept[0], scale)
+        pairs = zip(pairwise(hidden), kept[1:], strict=True)
+        rest = [BernoulliLayer(below, above, own) for (below, above), own in pairs]
         self.layers = nn.ModuleList([first, *rest])
         # R_l; the recognition biases are the hidden biases of the lower layers
         self.recognition = nn.ParameterList(layer.weights.detach().clone() for layer in self.lower)
@@ -110,9 +119,11 @@ class DBN(nn.Module):
         steps: int = 1,
         burn_in: int = 1000,
         scale: str = "learned",
+        persistent: bool = False,
+        chains: int = 100,
     ) -> "DBN":
         """Return a net over the samples of `data`: bits, pictures or real columns."""
-        return cls(data.domain, hidden, steps, burn_in, scale)
+        return cls(data.domain, hidden, steps, burn_in, scale, persistent=persistent, chains=chains)
 
     @property
     def lower(self) -> list[BoltzmannLayer]:

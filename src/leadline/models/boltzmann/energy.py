@@ -48,8 +48,10 @@ __all__ = ["Energy"]
 
 _DRAWS = 16
 _RENEWED = 0.05  # share of chains begun anew in each loss
-_NOISE = 0.03  # of the data in training, in units of their scale
-_PENALTY = 1e-3  # weight of the squared scores, which keeps them near zero
+# Noise of the data in training, in units of their scale: pixels that never change would make walls too steep
+# for the steps of the chains.
+_NOISE, _PIXEL_NOISE = 0.03, 0.2
+_PENALTY = 1e-2  # weight of the squared scores, which keeps them near zero
 _POINTS, _REACH = {1: 8001, 2: 401}, 9.0
 _LEAPFROGS, _STEP, _ACCEPTED = 4, 0.2, 0.7
 
@@ -81,7 +83,7 @@ class Energy(nn.Module):
         (torch.Size([5, 2]), torch.Size([5]), 'exact')
     """
 
-    recommended: ClassVar[dict[str, Any]] = {"optimizer": "adam", "lr": 1e-3, "clip": 1.0}
+    recommended: ClassVar[dict[str, Any]] = {"optimizer": "adam", "lr": 3e-4, "clip": 1.0}
     buffer: Tensor
 
     def __init__(
@@ -137,7 +139,7 @@ class Energy(nn.Module):
         v = self.visible.drawn(batch.x, self.buffer)
         if not self.training:
             return self._sliced(v)
-        v = v + _NOISE * torch.randn_like(v)
+        v = v + (_PIXEL_NOISE if self.visible.noisy else _NOISE) * torch.randn_like(v)
         end = self._refreshed(len(v))
         real, made = self._score(v), self._score(end)
         squares = 0.5 * (end.square().sum(1).mean() - v.square().sum(1).mean())
