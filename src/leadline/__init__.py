@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from leadline.data import Dataset, from_arrays, load
     from leadline.laws import Verification, verify
     from leadline.models.supervised.crops import Crops
-    from leadline.reports import report
+    from leadline.reports import draw, report
     from leadline.training import Run, ensemble, fit, refresh_batchnorm
     from leadline.training import open_run as open  # noqa: A004
 
@@ -31,6 +31,7 @@ _HOMES = {
     "build": ("leadline.catalog", "build"),
     "compare": ("leadline.comparison", "compare"),
     "ensemble": ("leadline.training", "ensemble"),
+    "draw": ("leadline.reports", "draw"),
     "fit": ("leadline.training", "fit"),
     "from_arrays": ("leadline.data", "from_arrays"),
     "load": ("leadline.data", "load"),
@@ -51,6 +52,7 @@ __all__ = [
     "Verification",
     "build",
     "compare",
+    "draw",
     "ensemble",
     "fit",
     "from_arrays",

@@ -1,15 +1,21 @@
 """Figures of networks: what the layout promises, and what is written in the figure."""
 
 import itertools
+from pathlib import Path
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from leadline.core import DataError
+from leadline.cli import main
+from leadline.core import Categories, DataError, OptionError, VerbError
+from leadline.models.graphical.bayesian_network import BayesianNetwork
+from leadline.models.graphical.markov_random_field import MarkovRandomField
 from leadline.reports.drawing import png_bytes, svg
 from leadline.reports.layered import layered
 from leadline.reports.networks import compared_networks, factor_graph, network
+from leadline.reports.of_network import draw, network_block
 from tests.inference.test_graphs import random_dag
 
 CHAIN = ((), (0,), (1,), (0, 2))
@@ -85,3 +91,59 @@ def test_a_factor_graph_shows_variables_and_factors_of_separate_parts() -> None:
     figure = factor_graph(NAMES, [(0,), (0, 1), (2, 3)], STATES, [(0.5, 0.5)] * 4)
     assert set(NAMES) <= set(_texts(figure))
     assert sum(line.get_marker() == "s" for line in figure.axes[0].lines) == 3
+
+
+def garden(parents: tuple[tuple[int, ...], ...] = CHAIN) -> BayesianNetwork:
+    torch.manual_seed(0)
+    domain = Categories((2,) * 4, NAMES, STATES)
+    model = BayesianNetwork(domain, parents)
+    model._shuffle()
+    return model
+
+
+def test_a_model_is_drawn_with_its_marginals_given_evidence() -> None:
+    model = garden()
+    figure = draw(model, evidence={"a": "yes"})
+    assert {*NAMES, "100%"} <= set(_texts(figure))
+    assert model.diagram({"a": "yes"}).observed == {0: 1}
+    field = MarkovRandomField(Categories((2, 2)), ((0,), (0, 1)))
+    assert draw(field).axes[0].lines
+    block = network_block(model)
+    assert "exact" in block.caption
+
+
+def test_a_learned_network_is_drawn_over_the_given_one_by_name() -> None:
+    given = garden()
+    turned = BayesianNetwork(Categories((2,) * 4, NAMES[::-1]), ((1, 3), (2,), (3,), ()))  # the same, d first
+    figure = draw(turned, against=given)
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert legend.get_texts()[0].get_text() == "found (4)"
+    assert figure.axes[0].get_title().startswith("0 pairs")
+
+
+def test_what_cannot_be_drawn_gets_one_line() -> None:
+    model = garden()
+    with pytest.raises(VerbError, match="no graph"):
+        draw(torch.nn.Linear(1, 1))
+    with pytest.raises(OptionError, match="two directed"):
+        draw(model, against=MarkovRandomField(Categories((2, 2)), ((0, 1),)))
+    with pytest.raises(OptionError, match="different variables"):
+        draw(model, against=BayesianNetwork(Categories((2, 2)), ((), (0,))))
+    with pytest.raises(OptionError, match="fit a page"):
+        network_block(BayesianNetwork(Categories((2,) * 61)))
+
+
+def test_the_command_draws_files_and_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = garden()
+    model.write(tmp_path / "garden.bif")
+    given, out = str(tmp_path / "garden.bif"), tmp_path / "out.svg"
+    assert main(["draw", given, "--evidence", "a=yes", "--out", str(out)]) == 0
+    assert b"<svg" in out.read_bytes()
+    assert main(["draw", given, "--against", given, "--out", str(tmp_path / "d.png")]) == 0
+    assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["draw", given, "--out", str(tmp_path / "d.gif")]) == 2
+    assert main(["draw", given, "--evidence", "a=maybe"]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert any("written as .png or .svg" in line for line in lines)
+    assert any("no state maybe" in line for line in lines)

@@ -1,4 +1,4 @@
-"""The command that asks a graphical model: infer."""
+"""The commands that ask a graphical model: infer, draw."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ import typer
 
 from leadline.cli.flags import Json
 
-__all__ = ["COMMANDS", "infer"]
+__all__ = ["COMMANDS", "draw", "infer"]
 
 _SIZES = {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 
@@ -59,6 +59,30 @@ def infer(  # noqa: PLR0913
         typer.echo(_shown(answer))
     if out is not None:
         note(f"wrote {out}")
+
+
+def draw(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .bif or .uai file, or the directory of a run.")
+    ],
+    against: Annotated[
+        Path | None, typer.Option(help="Another network, to draw the first one over: a file or a run.")
+    ] = None,
+    evidence: Annotated[str | None, typer.Option(help="What is known, e.g. CVP=LOW,BP=HIGH.")] = None,
+    out: Annotated[Path, typer.Option(help="A .png or .svg file.")] = Path("network.png"),
+) -> None:
+    """Draw the graph of a Bayesian network or Markov random field, or one network over another.
+
+    Example:
+      leadline draw alarm.bif --evidence CVP=LOW --out alarm.png
+      leadline draw runs/learned --against alarm.bif --out difference.svg
+    """
+    from leadline.cli.output import write_figure
+    from leadline.reports import draw as drawn
+
+    shown = _model_of(model)
+    seen = _evidence_of(shown, evidence, None)
+    write_figure(drawn(shown, None if against is None else _model_of(against), seen), out)
 
 
 def _model_of(path: Path) -> Any:
@@ -179,4 +203,4 @@ def _shown(answer: Any) -> str:
 
 
 _TASKS = {"MAR": _marginals, "MAP": _likeliest, "PR": _weight}
-COMMANDS = (infer,)
+COMMANDS = (infer, draw)

@@ -22,6 +22,7 @@ __all__ = [
     "show_document",
     "show_table",
     "write_codes",
+    "write_figure",
     "write_finding",
     "write_records",
     "write_samples",
@@ -180,6 +181,22 @@ def _record(domain: Domain, sample: Tensor) -> dict[str, Any]:
     elif isinstance(domain, Categories):
         values = [int(value) for value in values]
     return dict(zip(names, values, strict=True))
+
+
+def write_figure(figure: Any, out: Path) -> None:
+    """Write a figure as .png or .svg.
+
+    Raises:
+        OptionError: If the ending is neither.
+    """
+    from leadline.reports.drawing import png_bytes, svg_bytes
+
+    if out.suffix not in (".png", ".svg"):
+        raise OptionError(f"--out {out}: a figure is written as .png or .svg")
+    data = png_bytes(figure) if out.suffix == ".png" else svg_bytes(figure)
+    with whole_file(out) as temporary:
+        temporary.write_bytes(data)
+    note(f"wrote {out}")
 
 
 def write_finding(finding: Any, out: Path) -> None:

@@ -1,5 +1,6 @@
 """What the rest of the library stands on: domains, verbs, quantities, errors, randomness."""
 
+from leadline.core.diagrams import Diagram
 from leadline.core.domains import (
     Audio,
     Bits,
@@ -61,6 +62,7 @@ __all__ = [
     "Decodes",
     "Density",
     "Described",
+    "Diagram",
     "DivergenceError",
     "Domain",
     "DomainError",

@@ -1,5 +1,6 @@
 """One self-contained HTML page about a run or a comparison."""
 
+from leadline.reports.of_network import draw
 from leadline.reports.page import report
 
-__all__ = ["report"]
+__all__ = ["draw", "report"]

@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["INK", "PALETTE", "PIXELS", "figure_of", "image", "png_bytes", "styled", "svg"]
+__all__ = ["INK", "PALETTE", "PIXELS", "figure_of", "image", "png_bytes", "styled", "svg", "svg_bytes"]
 
 P = ParamSpec("P")
 
@@ -77,6 +77,14 @@ def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return buffer.getvalue()
+
+
+def svg_bytes(figure: Figure) -> bytes:
+    """Return a figure as an SVG file on white, for a file beside the page."""
+    buffer = io.BytesIO()
+    with rc_context(_STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")
     return buffer.getvalue()
 
 

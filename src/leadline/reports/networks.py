@@ -64,6 +64,8 @@ def compared_networks(
     true = {(a, c) for c, above in enumerate(given) for a in above}
     layout = layered(given)
     figure, place = _canvas(layout, 0)
+    figure.set_figheight(figure.get_figheight() + 0.8)  # for the title and the legend
+    figure.set_figwidth(max(figure.get_figwidth(), 6.0))
     kinds = {
         "found": (mine & true, _HIT, "-"),
         "turned": ({(a, c) for a, c in true - mine if (c, a) in mine}, _TURNED, "-"),

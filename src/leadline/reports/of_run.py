@@ -14,6 +14,7 @@ from leadline.measures import TASKS, MeasureError, Reading
 from leadline.measures.answers import answers, codes, draw, members_of
 from leadline.reports import figures
 from leadline.reports.filters import filters_block
+from leadline.reports.of_network import network_block
 from leadline.reports.parts import (
     Block,
     Section,
@@ -121,6 +122,7 @@ def sections_of(run: Run, data: Dataset | None, missing: str = "") -> list[Secti
         _codes,
         _decoded,
         _filters,
+        _network,
         _laws,
     )
     return [section for section in (part(scene) for part in parts) if section is not None]
@@ -411,6 +413,13 @@ def _filters(scene: _Scene) -> Section | None:
         return None
     blocks = attempt("Filters", lambda: filters_block(scene.run.domain, filters()))
     return Section("filters", "What its first hidden units look for.", blocks)
+
+
+def _network(scene: _Scene) -> Section | None:
+    model = scene.run.model
+    if not callable(getattr(model, "diagram", None)):
+        return None
+    return Section("graph", "What depends on what.", attempt("Network", lambda: network_block(model)))
 
 
 def _laws(scene: _Scene) -> Section:

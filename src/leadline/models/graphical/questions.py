@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Categories, Domain, Kind, OptionError, Quantity, ResourceError
+from leadline.core import Categories, Diagram, Domain, Kind, OptionError, Quantity, ResourceError
 from leadline.core.errors import nearest
 from leadline.inference.asking import Beliefs, believe, likeliest
 from leadline.inference.factors import FactorGraph
@@ -235,6 +235,25 @@ class FactorModel(nn.Module, ABC):
             v = self._variable(variable)
             found[v] = self._state(v, state)
         return found
+
+    def diagram(self, evidence: Evidence | None = None) -> Diagram:
+        """Return the graph with the marginals given evidence, to be drawn.
+
+        Raises:
+            OptionError: If a variable or state is unknown.
+            DataError: If the evidence has probability zero.
+        """
+        found = self.marginals(evidence)
+        graph: dict[str, Any] = {"scopes": tuple(factor.scope for factor in self.factor_graph().factors)}
+        parents = getattr(self, "parents", None)
+        return Diagram(
+            names=tuple(found.states),
+            states=tuple(tuple(states) for states in found.states.values()),
+            marginals=tuple(tuple(states.values()) for states in found.states.values()),
+            observed=self.observed(evidence),
+            kind=found.kind,
+            **(graph if parents is None else {"parents": parents}),
+        )
 
     def variable_name(self, v: int) -> str:
         """Return the name of a variable."""
