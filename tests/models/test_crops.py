@@ -77,6 +77,8 @@ def test_pictures_of_the_models_own_size_are_cut_to_seven_eighths_and_enlarged_a
     assert int(left.max()) == 54  # 28 columns of 32: levels 0 to 54
     assert int(right.min()) == 8  # and 8 to 62
     assert bool((left.float().diff(dim=-1) >= 0).all())
+    exact = nn.functional.interpolate(ramp[..., :28, :28].float(), (32, 32), mode="bilinear", antialias=True)
+    assert float((left - exact).abs().max()) <= 0.5  # the nearest level, not the one below
 
 
 def test_one_crop_of_a_whole_picture_is_the_model_itself() -> None:
