@@ -42,7 +42,11 @@ def _net(path: str, summary: str, source: str, **fixed: Any) -> Entry:
 
 _M = "leadline.models"
 _RESNET, _CIFAR = "resnet:ResNetClassifier", "cifar_resnet:CifarResNet"
-_HE = "He, Zhang, Ren and Sun (2016)"
+_ALEXNET, _VGG, _PRELU = "alexnet:AlexNetClassifier", "vgg:VGGClassifier", "prelu_net:PReLUNetClassifier"
+_GOOGLENET, _BN_INCEPTION = "googlenet:GoogLeNetClassifier", "bn_inception:BNInceptionClassifier"
+_DENSENET, _DENSENET_BC = "densenet:DenseNetClassifier", "densenet_bc:DenseNetBC"
+_HE, _HE_15 = "He, Zhang, Ren and Sun (2016)", "He, Zhang, Ren and Sun (2015)"
+_SIMONYAN, _HUANG = "Simonyan and Zisserman (2015)", "Huang et al. (2017)"
 
 CATALOG: dict[str, Entry] = {
     "linear": Entry(
@@ -66,6 +70,20 @@ CATALOG: dict[str, Entry] = {
     "convnet": Entry(
         f"{_M}.supervised.convnet:ConvNet", "supervised", "small convolutional network", "LeCun et al. (1998)"
     ),
+    "alexnet": _net(_ALEXNET, "five convolutions, three dense layers", "Krizhevsky et al. (2012)"),
+    "vgg11": _net(_VGG, "VGG net of 11 layers", _SIMONYAN, depth=11, norm="none"),
+    "vgg11_bn": _net(_VGG, "vgg11 with batch normalisation", _SIMONYAN, depth=11, norm="batch"),
+    "vgg13": _net(_VGG, "VGG net of 13 layers", _SIMONYAN, depth=13, norm="none"),
+    "vgg13_bn": _net(_VGG, "vgg13 with batch normalisation", _SIMONYAN, depth=13, norm="batch"),
+    "vgg16": _net(_VGG, "VGG net of 16 layers", _SIMONYAN, depth=16, norm="none"),
+    "vgg16_bn": _net(_VGG, "vgg16 with batch normalisation", _SIMONYAN, depth=16, norm="batch"),
+    "vgg19": _net(_VGG, "VGG net of 19 layers", _SIMONYAN, depth=19, norm="none"),
+    "vgg19_bn": _net(_VGG, "vgg19 with batch normalisation", _SIMONYAN, depth=19, norm="batch"),
+    "googlenet": _net(_GOOGLENET, "inception modules, auxiliary heads", "Szegedy et al. (2015)"),
+    "bn_inception": _net(_BN_INCEPTION, "inception, normalised", "Ioffe and Szegedy (2015)"),
+    "prelu_net_a": _net(_PRELU, "22 layers with learned slopes, model A", _HE_15, model="A"),
+    "prelu_net_b": _net(_PRELU, "25 layers with learned slopes, model B", _HE_15, model="B"),
+    "prelu_net_c": _net(_PRELU, "prelu_net_b with more channels, model C", _HE_15, model="C"),
     "resnet18": _net(_RESNET, "residual net of 18 layers", _HE, depth=18),
     "resnet34": _net(_RESNET, "residual net of 34 layers", _HE, depth=34),
     "resnet50": _net(_RESNET, "residual net of 50 layers, bottlenecks", _HE, depth=50),
@@ -73,6 +91,11 @@ CATALOG: dict[str, Entry] = {
     "resnet152": _net(_RESNET, "residual net of 152 layers, bottlenecks", _HE, depth=152),
     "plain18": _net(_RESNET, "resnet18 without shortcuts", _HE, depth=18, shortcut="none"),
     "plain34": _net(_RESNET, "resnet34 without shortcuts", _HE, depth=34, shortcut="none"),
+    "densenet121": _net(_DENSENET, "densely connected net of 121 layers", _HUANG, depth=121),
+    "densenet161": _net(_DENSENET, "densely connected net of 161 layers", _HUANG, depth=161),
+    "densenet169": _net(_DENSENET, "densely connected net of 169 layers", _HUANG, depth=169),
+    "densenet201": _net(_DENSENET, "densely connected net of 201 layers", _HUANG, depth=201),
+    "densenet_bc": _net(_DENSENET_BC, "densely connected net for small pictures", _HUANG),
     "cifar_resnet20": _net(_CIFAR, "residual net of 20 layers for small pictures", _HE, depth=20),
     "cifar_resnet32": _net(_CIFAR, "residual net of 32 layers for small pictures", _HE, depth=32),
     "cifar_resnet44": _net(_CIFAR, "residual net of 44 layers for small pictures", _HE, depth=44),
@@ -247,18 +270,21 @@ def build(name: str, data: Described, **options: Any) -> nn.Module:
         OptionError: If the name or an option is unknown or out of range.
         DomainError: If the model cannot hold the domain.
     """
-    known = options_of(name)
-    for option in options:
-        if option not in known:
+    known, fixed = options_of(name), CATALOG[name].fixed
+    for option, value in options.items():
+        if option in fixed and fixed[option] != value:
+            raise OptionError(f"{name} has {option}={fixed[option]}, which its name settles; got {value!r}")
+        if option not in known and option not in fixed:
             raise unknown_name(f"option of {name}", option, known)
     _check_gaps(name, data)
     make: Any = model_class(name).for_data  # type: ignore[attr-defined]
     more = {"build": build} if "build" in inspect.signature(make).parameters else {}
+    chosen = {**fixed, **options}
     try:
-        model: nn.Module = make(data, **more, **CATALOG[name].fixed, **options)
+        model: nn.Module = make(data, **more, **chosen)
     except ValueError as error:
         raise OptionError(f"{name}: {error}") from error
     decided = {key: value for key, value in getattr(model, "decided", {}).items() if key in known}
-    kept = {key: value for key, value in (options | decided).items() if decided.get(key, value) is not None}
+    kept = {key: value for key, value in (chosen | decided).items() if decided.get(key, value) is not None}
     model.recipe = Recipe(name, kept, dict(getattr(model, "origin", {})))  # type: ignore[assignment]
     return model

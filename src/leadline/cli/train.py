@@ -158,7 +158,19 @@ def _fitted(  # noqa: PLR0913
         name, options = model, assigned(model_pairs, options_of(model), f"option of {model}", "--set")
         data = loaded(source, data_pairs, skip_bad=skip_bad)
     torch.manual_seed(settings.get("seed", 0))
-    return learn(build(name, data, **options), data, out=out, resume=resume, progress=not quiet, **settings)
+    made = build(name, data, **options)
+    _tell_origin(made)
+    return learn(made, data, out=out, resume=resume, progress=not quiet, **settings)
+
+
+def _tell_origin(model: Any) -> None:
+    """Tell where the first weights came from, and which layers do not have them."""
+    from leadline.cli.output import note
+
+    origin = model.recipe.origin
+    if origin:
+        new = f"; new: {', '.join(origin['new'])}" if origin["new"] else ""
+        note(f"note: {origin['loaded']} tensors of {origin['weights']} (sha256 {origin['sha256'][:12]}){new}")
 
 
 def _saved(out: Path) -> dict[str, Any]:

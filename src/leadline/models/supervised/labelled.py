@@ -37,9 +37,17 @@ class Labelled(nn.Module, ABC):
         Raises:
             DataError: If the batch has no labels.
         """
+        return self.loss_of(self.scores(batch.x), batch)
+
+    def loss_of(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Return the mean loss of `scores` (n, outputs) for the labels that are known, shape ().
+
+        Raises:
+            DataError: If the batch has no labels.
+        """
         if batch.y is None:
             raise DataError(f"{type(self).__name__} learns from labels, but this batch has none")
-        return self.labels.loss(self.scores(batch.x), batch.y, batch.label_smoothing, complete=batch.complete)
+        return self.labels.loss(scores, batch.y, batch.label_smoothing, complete=batch.complete)
 
     def predict(self, x: Tensor) -> Tensor:
         """Return class log-probabilities (n, K) or regression means (n, D): (n, *x) -> (n, outputs)."""

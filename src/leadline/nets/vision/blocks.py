@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from leadline.core.errors import OptionError
 
-__all__ = ["BatchNorm2d", "VisionNet", "conv_norm", "he_start", "scaled"]
+__all__ = ["BatchNorm2d", "VisionNet", "conv_norm", "halving", "he_start", "scaled"]
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -90,6 +90,11 @@ def conv_norm(  # noqa: PLR0913
     if activation is not None:
         layers["act"] = activation
     return nn.Sequential(layers)
+
+
+def halving(kernel: int, *, small: bool) -> nn.MaxPool2d:
+    """Return a pool of stride 2; for small pictures a 3 x 3 one that keeps at least one pixel."""
+    return nn.MaxPool2d(3, 2, 1) if small else nn.MaxPool2d(kernel, 2, ceil_mode=True)
 
 
 def scaled(channels: int, width: float, multiple: int = 1) -> int:

@@ -1,0 +1,95 @@
+r"""VGG nets for pictures: stages of 3 x 3 convolutions with a pool between, and three dense layers.
+
+Source:
+    Simonyan and Zisserman (2015), Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR,
+    table 1. Batch normalisation: Ioffe and Szegedy (2015).
+
+Departs from the source:
+    A start that keeps variances, so that no shallower net has to be learned first. For small pictures the
+    dense layers read one pixel instead of 7 x 7.
+"""
+
+from typing import ClassVar
+
+from leadline.core import Described, Domain, Labels
+from leadline.core.errors import unknown_name
+from leadline.models.supervised.labelled import required_labels
+from leadline.models.supervised.vision import Ends, Entrance, VisionModel
+from leadline.nets.vision.blocks import VisionNet
+from leadline.nets.vision.vgg import VGG
+
+__all__ = ["VGGClassifier"]
+
+NORMS = ("none", "batch")
+
+
+class VGGClassifier(VisionModel):
+    """A VGG net of 11 to 19 layers.
+
+    Verbs:
+        predict, encode
+
+    Args:
+        domain: What one sample is: `Images`, or `Bits` of shape (channels, height, width).
+        labels: What a label is: classes make a classifier, targets a regressor.
+        depth: 11, 13, 16 or 19.
+        entrance: Stem and weights.
+        norm: "none" or "batch".
+        width: Factor on all channels and units.
+
+    Raises:
+        DomainError: If samples are no pictures, or too small ones.
+        OptionError: If an option is out of range.
+        DataError: If the file of weights does not fit.
+
+    Example:
+        >>> import torch
+        >>> from leadline.core import Classes, Images
+        >>> model = VGGClassifier(Images(1, 8, 8), Classes(("a", "b")), 11, width=0.0625)
+        >>> model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([5, 256])
+    """
+
+    rate: ClassVar[float] = 0.01
+
+    def __init__(
+        self,
+        domain: Domain,
+        labels: Labels,
+        depth: int = 16,
+        entrance: Entrance | None = None,
+        *,
+        norm: str = "none",
+        width: float = 1.0,
+    ) -> None:
+        if norm not in NORMS:
+            raise unknown_name("norm", norm, NORMS)
+
+        def make(ends: Ends) -> VisionNet:
+            return VGG(
+                ends.inputs, ends.outputs, depth, normalised=norm == "batch", small=ends.small, width=width
+            )
+
+        super().__init__(domain, labels, entrance or Entrance(), make)
+        if norm == "batch":
+            self.recommended["lr"] *= 5
+
+    @classmethod
+    def for_data(
+        cls,
+        data: Described,
+        *,
+        depth: int = 16,
+        norm: str = "none",
+        width: float = 1.0,
+        stem: str = "auto",
+        repeated: bool = False,
+        weights: str | None = None,
+    ) -> "VGGClassifier":
+        """Return a model for pictures with labels.
+
+        Raises:
+            DomainError: If samples are no pictures or the data have no labels.
+        """
+        labels, entrance = required_labels(data, "vgg"), Entrance(stem, repeated, weights)
+        return cls(data.domain, labels, depth, entrance, norm=norm, width=width)
