@@ -6,6 +6,7 @@ from leadline.measures.classification import (
     classification_controls,
     reliability,
 )
+from leadline.measures.cost import model_cost
 from leadline.measures.critic import Critic, critic_for
 from leadline.measures.density import bits_per_dim, density
 from leadline.measures.frechet import frechet_distance, inception_score, precision_recall
@@ -37,6 +38,7 @@ __all__ = [
     "generation",
     "generation_controls",
     "inception_score",
+    "model_cost",
     "precision_recall",
     "reliability",
     "representation",
