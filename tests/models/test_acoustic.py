@@ -291,3 +291,22 @@ def test_what_cannot_be_built_says_why(make: Any, error: type[Exception], what: 
 def test_frames_of_another_kind_can_be_given() -> None:
     model = AcousticDNN(Audio(8000), Classes(NAMES), Frames(8000, 20, deltas=1), hidden=(4,))
     assert model.units[0].weights.shape == (40, 4)
+
+
+def test_compiling_is_refused_in_one_line_for_clips_of_unequal_lengths() -> None:
+    data = words()
+    with pytest.raises(OptionError, match="compile needs samples of one shape"):
+        fit(build("acoustic_dnn", data, **SMALL), data, compile=True, out=False, progress=False)
+
+
+def test_tasks_without_a_model_of_sound_have_no_lines_either() -> None:
+    from leadline.measures import TASKS
+
+    assert all(not TASKS[name].controls(words()) for name in TASKS if name != "classification")
+
+
+def test_layers_are_pretrained_in_half_precision_too() -> None:
+    data = words()
+    model = build("acoustic_dnn", data, **SMALL, pretraining="rbm")
+    run = fit(model, data, steps=2, precision="bf16", out=False, progress=False, threads=1)
+    assert all(np.isfinite(record["valid"]) for record in run.metrics)

@@ -37,6 +37,8 @@ def density_references(data: Dataset) -> dict[str, Reading]:
     The uniform distribution of real columns lives on the box of the train split: a test sample outside
     makes its mean minus infinity, and the notes count them. Unbounded counts have no uniform line.
     """
+    if -1 in data.domain.shape:  # samples of unequal lengths have no dimension in common
+        return {}
     lines: dict[str, nn.Module] = {"histogram": Histogram(data)}
     if data.domain.cardinalities is not None or data.domain.dtype.is_floating_point:
         lines["uniform"] = Uniform(data)

@@ -340,6 +340,8 @@ def _suits(model: nn.Module, data: Dataset, settings: Settings) -> None:
         raise DomainError(f"the model was built for {domain}, but the data are {data.domain}")
     if settings.label_smoothing and not (isinstance(data.labels, Classes) and has_verb(model, "predict")):
         raise OptionError("label_smoothing applies to classifiers; this model does not predict classes")
+    if settings.compile and -1 in data.domain.shape:
+        raise OptionError(f"compile needs samples of one shape, but the data are {data.domain}; leave it off")
     if settings.augment:
         augmenter(settings.augment, data.domain)
     for name, prefixes in (("freeze", settings.freeze), ("lr_groups", tuple(settings.lr_groups or ()))):
