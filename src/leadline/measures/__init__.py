@@ -6,6 +6,7 @@ from leadline.measures.classification import (
     classification_controls,
     reliability,
 )
+from leadline.measures.coherence import coherence
 from leadline.measures.cost import model_cost
 from leadline.measures.critic import Critic, critic_for
 from leadline.measures.density import bits_per_dim, density
@@ -31,6 +32,7 @@ __all__ = [
     "calibration_error",
     "classification",
     "classification_controls",
+    "coherence",
     "critic_for",
     "density",
     "density_references",

@@ -26,6 +26,7 @@ from leadline.reports.parts import (
     table_block,
 )
 from leadline.reports.sounds import MOST_CLIPS, clips
+from leadline.reports.topics import parts_section
 from leadline.training import Run
 
 __all__ = ["sections_of"]
@@ -115,6 +116,7 @@ def sections_of(run: Run, data: Dataset | None, missing: str = "") -> list[Secti
     scene = _Scene(run, data, missing)
     parts = (
         _learning,
+        _parts,
         _measured,
         _predictions,
         _drawn,
@@ -145,6 +147,10 @@ def _learning(scene: _Scene) -> Section:
         )
 
     return Section("How it learned", "", attempt("Learning curves", curves))
+
+
+def _parts(scene: _Scene) -> Section | None:
+    return parts_section(scene.run.model, scene.run.domain, scene.data)
 
 
 def _measured(scene: _Scene) -> Section:

@@ -8,6 +8,8 @@ from leadline.studies.contrastive_divergence_bias import STUDY as _CONTRASTIVE_D
 from leadline.studies.contrastive_divergence_bias import contrastive_divergence_bias
 from leadline.studies.edge_of_stability import STUDY as _EDGE_OF_STABILITY
 from leadline.studies.edge_of_stability import edge_of_stability
+from leadline.studies.em_monotone import STUDY as _EM_MONOTONE
+from leadline.studies.em_monotone import em_monotone
 from leadline.studies.finding import Finding
 from leadline.studies.hessian_spectrum import STUDY as _HESSIAN_SPECTRUM
 from leadline.studies.hessian_spectrum import hessian_spectrum
@@ -24,6 +26,8 @@ from leadline.studies.sharpness import sharpness
 from leadline.studies.stationary_point import STUDY as _STATIONARY_POINT
 from leadline.studies.stationary_point import stationary_point
 from leadline.studies.study import Study, StudyError
+from leadline.studies.variational_gap import STUDY as _VARIATIONAL_GAP
+from leadline.studies.variational_gap import variational_gap
 
 __all__ = [
     "STUDIES",
@@ -34,6 +38,7 @@ __all__ = [
     "chain_convergence",
     "contrastive_divergence_bias",
     "edge_of_stability",
+    "em_monotone",
     "hessian_spectrum",
     "langevin_bias",
     "layerwise_bound",
@@ -41,6 +46,7 @@ __all__ = [
     "random_labels",
     "sharpness",
     "stationary_point",
+    "variational_gap",
 ]
 
 STUDIES: dict[str, Study] = {
@@ -50,6 +56,7 @@ STUDIES: dict[str, Study] = {
         _CHAIN_CONVERGENCE,
         _CONTRASTIVE_DIVERGENCE_BIAS,
         _EDGE_OF_STABILITY,
+        _EM_MONOTONE,
         _HESSIAN_SPECTRUM,
         _LANGEVIN_BIAS,
         _LAYERWISE_BOUND,
@@ -57,5 +64,6 @@ STUDIES: dict[str, Study] = {
         _RANDOM_LABELS,
         _SHARPNESS,
         _STATIONARY_POINT,
+        _VARIATIONAL_GAP,
     )
 }

@@ -91,6 +91,11 @@ class EM(nn.Module, ABC):
         """Return whether every restart has settled."""
         return int(self.progress[0]) >= self.restarts
 
+    @property
+    def last_objective(self) -> float:
+        """Return the objective of the last step of the trial; minus infinity just after a start or a move."""
+        return float(self.objectives[1].double().sum())
+
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """Return the responsibilities p(k | x): (n, *shape) -> (n, K)."""

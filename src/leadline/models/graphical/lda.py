@@ -343,9 +343,8 @@ class LDA(nn.Module):
             self.assignments = torch.randint(K, (len(words),), dtype=torch.int32)
         z = self.assignments.cpu().numpy()
         owner = np.repeat(np.arange(len(documents)), documents.tokens)
-        counts, own = (np.zeros((rows, padded), np.float32) for rows in (self.domain.dims, len(documents)))
-        np.add.at(counts, (words, z), 1)
-        np.add.at(own, (owner, z), 1)
+        counts = _counted(words, z, self.domain.dims, padded)
+        own = _counted(owner, z, len(documents), padded)
         mass = counts.sum(0, dtype=np.float64)
         mass[K:] = 1e30
         alpha = np.zeros(padded, np.float32)
@@ -399,13 +398,31 @@ def _seeds(x: Tensor, generator: torch.Generator | None) -> Any:
     return seeds.cpu().numpy().astype(np.uint64)
 
 
+def _counted(rows: Any, columns: Any, height: int, width: int) -> Any:
+    """Return how often each pair of a row and a column occurs, (height, width) float32."""
+    flat = np.bincount(rows.astype(np.int64) * width + columns, minlength=height * width)
+    return flat.astype(np.float32).reshape(height, width)
+
+
 def _joint(counts: Any, own: Any, alpha: Any, eta: float) -> float:
     """Return log p(words, topics of tokens), topics and proportions integrated out, in nats."""
     from scipy.special import gammaln
 
     V = len(counts)
-    words = gammaln(counts.astype(np.float64) + eta).sum() - gammaln(counts.sum(0) + V * eta).sum()
+    words = _summed_log_gamma(counts, np.full(counts.shape[1], eta))
     words += counts.shape[1] * (gammaln(V * eta) - V * gammaln(eta))
-    documents = gammaln(own + alpha).sum() - gammaln(own.sum(1) + alpha.sum()).sum()
+    words -= gammaln(counts.sum(0, dtype=np.float64) + V * eta).sum()
+    documents = _summed_log_gamma(own, alpha)
+    documents -= gammaln(own.sum(1, dtype=np.float64) + alpha.sum()).sum()
     documents += len(own) * (gammaln(alpha.sum()) - gammaln(alpha).sum())
     return float(words + documents)
+
+
+def _summed_log_gamma(counts: Any, prior: Any) -> float:
+    """Return the sum of log gamma(count + prior): (n, K), (K,). A value that occurs often is computed once."""
+    from scipy.special import gammaln
+
+    most, K = int(counts.max()) + 1, counts.shape[1]
+    seen = np.bincount((counts.astype(np.int64) + most * np.arange(K)).ravel(), minlength=most * K)
+    place = np.flatnonzero(seen)
+    return float(seen[place] @ gammaln(place % most + prior[place // most]))
