@@ -21,7 +21,7 @@ import leadline as ll
 from bench.common import seconds
 
 AP = Path(__file__).parents[2] / "shared" / "data" / "topics" / "ap" / "ap.dat"
-TOPICS, PASSES, ROUNDS, SWEEPS, HELD = 50, 10, 3, 20, 100
+TOPICS, PASSES, ROUNDS, SWEEPS, HELD = 50, 20, 3, 20, 100
 
 
 def variational(data: ll.Dataset) -> None:

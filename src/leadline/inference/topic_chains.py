@@ -24,7 +24,7 @@ import math
 import numba
 import numpy as np
 
-__all__ = ["LANES", "gibbs_sweep", "left_to_right"]
+__all__ = ["LANES", "count", "gibbs_sweep", "left_to_right", "looked_up"]
 
 LANES = 16  # topics are padded to a multiple, so that rows fill vector registers
 
@@ -38,6 +38,25 @@ def _next(state):  # type: ignore[no-untyped-def]
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     x = x ^ (x >> np.uint64(31))
     return np.float32(x >> np.uint64(40)) * np.float32(5.9604644775390625e-08)
+
+
+@numba.njit(cache=True, nogil=True)
+def count(starts, tokens, z, counts, documents):  # type: ignore[no-untyped-def]
+    """Add each token to the table of its word (V, K') and to that of its document (n, K')."""
+    for d in range(len(starts) - 1):
+        for i in range(starts[d], starts[d + 1]):
+            counts[tokens[i], z[i]] += 1
+            documents[d, z[i]] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def looked_up(counts, table):  # type: ignore[no-untyped-def]
+    """Return the sum of table[k, count] over all counts (n, K) of column k: a function of whole numbers."""
+    total = 0.0
+    for row in range(counts.shape[0]):
+        for k in range(counts.shape[1]):
+            total += table[k, np.int64(counts[row, k])]
+    return total
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True, error_model="numpy")

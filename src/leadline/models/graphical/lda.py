@@ -32,7 +32,7 @@ from leadline.core import Counts, DataError, Density, Described, Domain, Quantit
 from leadline.core.errors import checked_codes
 from leadline.core.randomness import uniform_of_rows
 from leadline.inference.dirichlet import most_likely_dirichlet, polya_step
-from leadline.inference.topic_chains import LANES, gibbs_sweep, left_to_right
+from leadline.inference.topic_chains import LANES, count, gibbs_sweep, left_to_right, looked_up
 from leadline.inference.topics import counted_evidence, infer, prepare
 from leadline.models.graphical.documents import Documents, documents_of
 from leadline.models.graphical.lengths import Lengths, bags_of, log_orders
@@ -342,14 +342,13 @@ class LDA(nn.Module):
         if len(self.assignments) != len(words):
             self.assignments = torch.randint(K, (len(words),), dtype=torch.int32)
         z = self.assignments.cpu().numpy()
-        owner = np.repeat(np.arange(len(documents)), documents.tokens)
-        counts = _counted(words, z, self.domain.dims, padded)
-        own = _counted(owner, z, len(documents), padded)
+        starts = np.concatenate([[0], documents.tokens.cumsum()])
+        counts, own = (np.zeros((rows, padded), np.float32) for rows in (self.domain.dims, len(documents)))
+        count(starts, words, z, counts, own)
         mass = counts.sum(0, dtype=np.float64)
         mass[K:] = 1e30
         alpha = np.zeros(padded, np.float32)
         alpha[:K] = self.alpha.cpu().numpy()
-        starts = np.concatenate([[0], documents.tokens.cumsum()])
         seed = np.uint64(int(torch.randint(1 << 62, ())))
         gibbs_sweep(starts, words, z, alpha, self.eta, counts, mass, own, seed)
         self.assignments.copy_(torch.from_numpy(z))
@@ -398,18 +397,12 @@ def _seeds(x: Tensor, generator: torch.Generator | None) -> Any:
     return seeds.cpu().numpy().astype(np.uint64)
 
 
-def _counted(rows: Any, columns: Any, height: int, width: int) -> Any:
-    """Return how often each pair of a row and a column occurs, (height, width) float32."""
-    flat = np.bincount(rows.astype(np.int64) * width + columns, minlength=height * width)
-    return flat.astype(np.float32).reshape(height, width)
-
-
 def _joint(counts: Any, own: Any, alpha: Any, eta: float) -> float:
     """Return log p(words, topics of tokens), topics and proportions integrated out, in nats."""
     from scipy.special import gammaln
 
     V = len(counts)
-    words = _summed_log_gamma(counts, np.full(counts.shape[1], eta))
+    words = _summed_log_gamma(counts, np.array([eta]).repeat(counts.shape[1]))
     words += counts.shape[1] * (gammaln(V * eta) - V * gammaln(eta))
     words -= gammaln(counts.sum(0, dtype=np.float64) + V * eta).sum()
     documents = _summed_log_gamma(own, alpha)
@@ -419,10 +412,8 @@ def _joint(counts: Any, own: Any, alpha: Any, eta: float) -> float:
 
 
 def _summed_log_gamma(counts: Any, prior: Any) -> float:
-    """Return the sum of log gamma(count + prior): (n, K), (K,). A value that occurs often is computed once."""
+    """Return the sum of log gamma(count + prior): (n, K), (K,). Counts are whole, so that a table serves."""
     from scipy.special import gammaln
 
-    most, K = int(counts.max()) + 1, counts.shape[1]
-    seen = np.bincount((counts.astype(np.int64) + most * np.arange(K)).ravel(), minlength=most * K)
-    place = np.flatnonzero(seen)
-    return float(seen[place] @ gammaln(place % most + prior[place // most]))
+    table = gammaln(np.arange(int(counts.max()) + 1) + prior[:, None])
+    return float(looked_up(counts, table))
