@@ -97,8 +97,6 @@ def _subject_of(study: Any) -> str:
     if "data" in study.needs:
         return "data"
     words = {"model": "a run", "function": "a function by name"}
-    if not study.needs:
-        return "nothing"
     if set(study.needs) <= set(words):
         return " or ".join(words[need] for need in study.needs)
     return f"a run that can {' and '.join(study.needs)}"
@@ -120,7 +118,6 @@ def _found(
     if not study.needs:
         if subject is not None or on is not None:
             raise OptionError(f"{study.name} needs no data and no run: leadline study {study.name}")
-    if not study.needs and subject is None:
         return study(**options)
     if of_data:
         source = on or subject

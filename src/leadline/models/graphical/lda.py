@@ -16,8 +16,8 @@ Source:
 
 Departs from the source:
     The number of tokens is negative binomial, not Poisson: real lengths vary more.
-    A document's posterior is found anew in every sweep, and only where that is worse goes on from the last
-    one: so the bound never falls, and documents are not stuck with the topics of the first sweeps.
+    The posteriors of documents are found anew in every sweep, lest they be stuck with its first topics. Only
+    if the bound would fall for it, they go on from the last ones where those are better: it never falls.
     Topics of a chain are the mean over about its last fifty sweeps.
 """
 
@@ -102,7 +102,7 @@ class LDA(nn.Module):
         self.batch = batch
         self.tolerance = tolerance
         self.length = Lengths()
-        self.register_buffer("strength", torch.rand(domain.dims, topics).mul_(0.5).add_(0.75))
+        self.register_buffer("strength", torch.randn(domain.dims, topics).mul_(0.1).add_(1).clamp_(min=0.5))
         self.register_buffer("alpha", torch.full((topics,), float(alpha)))
         # sweeps, minibatches, whether it has settled; then the last objective as a sum of two
         self.register_buffer("progress", torch.zeros(5))
@@ -305,10 +305,14 @@ class LDA(nn.Module):
 
     def _batch(self, documents: Documents) -> float:
         """Take one step of coordinate ascent on the bound, which is returned."""
-        known = len(self.posterior) == len(documents)
+        known, every = len(self.posterior) == len(documents), np.arange(len(documents))
         if not known:
             self.posterior = self.alpha.new_ones(len(documents), self.components)
-        bound, stats = self._expect(documents, np.arange(len(documents)), known=known)
+        before, last = self.posterior.clone(), float(self.progress[3:].double().sum()) * len(documents)
+        bound, stats = self._expect(documents, every, known=False)
+        if known and bound < last:
+            self.posterior.copy_(before)
+            bound, stats = self._expect(documents, every, known=True)
         self.strength.copy_(torch.from_numpy(self.eta + stats))
         if self.learn_alpha:
             self._fit_alpha()
