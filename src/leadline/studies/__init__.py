@@ -6,6 +6,10 @@ from leadline.studies.chain_convergence import STUDY as _CHAIN_CONVERGENCE
 from leadline.studies.chain_convergence import chain_convergence
 from leadline.studies.contrastive_divergence_bias import STUDY as _CONTRASTIVE_DIVERGENCE_BIAS
 from leadline.studies.contrastive_divergence_bias import contrastive_divergence_bias
+from leadline.studies.dense_parameters import STUDY as _DENSE_PARAMETERS
+from leadline.studies.dense_parameters import dense_parameters
+from leadline.studies.depth import STUDY as _DEPTH
+from leadline.studies.depth import depth
 from leadline.studies.edge_of_stability import STUDY as _EDGE_OF_STABILITY
 from leadline.studies.edge_of_stability import edge_of_stability
 from leadline.studies.em_monotone import STUDY as _EM_MONOTONE
@@ -37,6 +41,8 @@ __all__ = [
     "birthday_paradox",
     "chain_convergence",
     "contrastive_divergence_bias",
+    "dense_parameters",
+    "depth",
     "edge_of_stability",
     "em_monotone",
     "hessian_spectrum",
@@ -55,6 +61,8 @@ STUDIES: dict[str, Study] = {
         _BIRTHDAY_PARADOX,
         _CHAIN_CONVERGENCE,
         _CONTRASTIVE_DIVERGENCE_BIAS,
+        _DENSE_PARAMETERS,
+        _DEPTH,
         _EDGE_OF_STABILITY,
         _EM_MONOTONE,
         _HESSIAN_SPECTRUM,
