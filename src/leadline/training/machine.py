@@ -1,6 +1,7 @@
 """Where a training runs: device, threads, precision, and the processes it is spread over."""
 
 import atexit
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -232,6 +233,8 @@ def _vote_device() -> str:
 
 
 def _leave() -> None:
+    """Leave the processes; wrapped models that still hold on to their group go first."""
+    gc.collect()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
