@@ -227,12 +227,12 @@ def _figure(finding: Finding) -> Figure:
     errors.set_xticks(range(len(depths)), [f"{layers} layers" for layers in depths])
     errors.set_xlim(-0.5, len(depths) - 0.5)
     errors.set_ylabel("training error")
-    errors.legend(fontsize=8)
+    errors.legend(fontsize=8, loc="center left")
     for row in finding.details["norms"]:
         style = "-" if row["layers"] == depths[-1] else ":"
         gradients.plot(row["norms"], style, color=COLOURS[row["kind"]], alpha=0.5, linewidth=1)
     gradients.set_yscale("log")
-    gradients.set_xlabel(f"convolution, from the input (solid: {depths[-1]} layers, dotted: {depths[0]})")
+    gradients.set_xlabel(f"convolution (solid: {depths[-1]} layers, dotted: {depths[0]})")
     gradients.set_ylabel("gradient norm at the start")
     return figure
 
