@@ -34,9 +34,9 @@ from leadline.core import (
 )
 from leadline.core.errors import nearest, require_extra, unknown_name
 from leadline.core.randomness import categorical, derive_seed, normal_of_rows, uniform_of_rows
-from tests.tiny import KINDS, tiny
+from tests.tiny import EVEN, tiny
 
-DOMAINS = [tiny(kind).domain for kind in KINDS if kind != "targets"]
+DOMAINS = [tiny(kind).domain for kind in EVEN if kind != "targets"]
 HEADS = [(domain, head) for domain in DOMAINS for head in domain.heads]
 DISCRETE = [(d.shrunken(), h) for d, h in HEADS if d.cardinalities is not None]
 

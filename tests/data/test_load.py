@@ -1,7 +1,6 @@
 """Names and paths, options, descriptions, and real data where it is at hand."""
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -15,7 +14,6 @@ from leadline.data import describe, from_arrays, load
 from leadline.data.memory import bytes_of
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 
 
 @pytest.mark.parametrize(
@@ -122,9 +120,3 @@ def test_real_data_load_fast_and_repeat(path, options, size):
     data.domain.validated(data.train.head(100).x)
     if size < 20_000:
         assert load(data.source, **data.options).fingerprint == data.fingerprint
-
-
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL))
-def test_the_examples_of_the_page_run(block, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    exec(compile(block, str(DOCS), "exec"), {})

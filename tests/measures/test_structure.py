@@ -9,7 +9,7 @@ from leadline.measures import MeasureError, structure, structure_controls
 from leadline.measures.reconstruction import component_curve, distortion
 from leadline.measures.structure import adjusted_rand
 from tests.measures.fakes import Says, dataset
-from tests.tiny import KINDS, tiny
+from tests.tiny import EVEN, tiny
 
 
 def groups(n: int = 180, spread: float = 0.2) -> object:
@@ -148,7 +148,7 @@ def test_components_bring_back_more_as_they_grow_and_all_at_full_size() -> None:
     assert line["code_size"].tolist() == [1]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVEN)
 def test_controls_stand_on_every_domain(kind: str) -> None:
     lines = structure_controls(tiny(kind))
     assert set(lines) == {"raw input", "random network"}

@@ -239,6 +239,8 @@ def _learn(session: Session, data: Dataset, *, resumed: bool) -> None:
     session.checkpoint()
     if session.best is not None and settings.select == "best":
         load_weights(model, session.best, "memory")
+    if settings.channels_last:  # in plain order it answers to the bit as when its run is opened
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     model.eval()
     run = session.record.run
     run.steps, run.seconds = position.total, position.seconds
