@@ -3,9 +3,12 @@
 A step is bounded by multiply-adds: 3 x 8 x those of `leadline models NET --cost` (alexnet 0.714 G, vgg16
 15.47 G, googlenet 1.50 G, resnet50 4.09 G, densenet121 2.83 G a picture), and in densenet121 by the bytes of
 joined maps. Both sides take the same pictures, labels and weights, in the same process, in turn: first both
-in plain float32, then ours channels-last under bf16 autocast against the peer's plain float32.
+in plain float32, then ours as `fit` chooses on a processor with bf16 (channels-last, bf16 autocast, freed
+memory kept) against the peer's plain float32. For alexnet memory is the limit: at batch 8 its 58 million
+weights of dense layers are read, cast and written once for 8 pictures.
 """
 
+import statistics
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import leadline as ll
-from bench.common import ratio
+from bench.common import ratio, seconds
 from bench.peers import torchvision_models
 from leadline.core import Classes, Images, Signature
+from leadline.training.machine import kept_memory
 
 NETS = ("alexnet", "vgg16", "googlenet", "resnet50", "densenet121")
 BATCH, SIDE, ROUNDS = 8, 224, 3
@@ -42,6 +46,24 @@ def step(net: nn.Module, x: Tensor, y: Tensor, *, fast: bool) -> Callable[[], No
     return run
 
 
+def _as_fit(name: str, ours: Callable[[], None], peer: Callable[[], None]) -> None:
+    """Print the ratio of blocks taken in turn: ours with freed memory kept, the peer's as it comes."""
+    pairs = []
+    for _ in range(ROUNDS):
+        with kept_memory():
+            ours()
+            mine = statistics.median(seconds(ours) for _ in range(3))
+        peer()
+        pairs.append((mine, statistics.median(seconds(peer) for _ in range(2))))
+    ratios = sorted(theirs / mine for mine, theirs in pairs)
+    middle = statistics.median(ratios)
+    speed = BATCH / statistics.median(mine for mine, _ in pairs)
+    print(
+        f"{name}: {speed:.3g} pictures/s, ratio {middle:.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}], goal 1.8: "
+        f"{'met' if middle >= 1.8 else 'MISSED'}"
+    )
+
+
 def main() -> None:
     """Print the ratios of the nets named on the command line, or of all."""
     torch.set_num_threads(2)
@@ -57,7 +79,7 @@ def main() -> None:
         ratio(f"{name}, float32", step(mine, x, y, fast=False), theirs, goal=1.0, rounds=ROUNDS)
         mine = mine.to(memory_format=torch.channels_last)
         quick = step(mine, x.contiguous(memory_format=torch.channels_last), y, fast=True)
-        ratio(f"{name}, channels-last bf16 / float32", quick, theirs, goal=1.8, rounds=ROUNDS)
+        _as_fit(f"{name}, as fit chooses / float32", quick, theirs)
 
 
 if __name__ == "__main__":

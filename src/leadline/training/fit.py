@@ -37,6 +37,7 @@ from leadline.training.machine import (
     crew,
     fast_memory,
     fast_precision,
+    kept_memory,
 )
 from leadline.training.optimizers import takes_all
 from leadline.training.phases import learnable, phases_of, threads_for
@@ -204,7 +205,8 @@ def _train(session: Session, data: Dataset, *, resume: bool) -> Run:
     try:
         session.record.start(session.position.total if resumed else None)
         session.record.save("running")
-        with interrupts(session):
+        kept = kept_memory(wanted=bool(session.settings.channels_last) and session.device.type == "cpu")
+        with interrupts(session), kept:
             _learn(session, data, resumed=resumed)
         session.record.close()
     except InterruptedFit as stop:
