@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 import torch
 
@@ -25,7 +26,8 @@ def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytes
     scope: dict[str, Any] = {"__name__": "page"}
     for number, block in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
         code = compile(block, f"{page.name}[{number}]", "exec")
-        with warnings.catch_warnings():
+        # In this process: a worker would import everything once more for each page.
+        with warnings.catch_warnings(), joblib.parallel_config("sequential"):
             warnings.simplefilter("error")
             exec(code, scope)
 

@@ -10,7 +10,7 @@ import torch
 
 from leadline.cli import main
 from leadline.core import DomainError, OptionError
-from leadline.studies import StudyError, edge_of_stability, optimizer_paths
+from leadline.studies import Finding, StudyError, edge_of_stability, optimizer_paths
 from leadline.studies.descent import path_of, quadratic_steps, steps_until, tuned
 from leadline.studies.functions import FUNCTIONS
 from leadline.studies.optimizer_paths import OPTIMIZERS
@@ -18,6 +18,13 @@ from leadline.studies.path_pictures import animated
 from tests.tiny import tiny
 
 START = torch.tensor([[1.0, 1.0]]).double()
+STUDIED = sys.modules["leadline.studies.optimizer_paths"]
+FEW = (10.0, 100.0)  # of KAPPAS, where all descents are short
+
+
+@pytest.fixture(scope="module")
+def found() -> Finding:
+    return optimizer_paths(steps=150)
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
@@ -78,8 +85,7 @@ def test_a_rate_too_large_ends_far_off_and_is_not_chosen() -> None:
     assert bool(torch.isfinite(path).all())
 
 
-def test_the_claim_holds_and_every_optimiser_has_a_path() -> None:
-    found = optimizer_paths(steps=150)
+def test_the_claim_holds_and_every_optimiser_has_a_path(found: Finding) -> None:
     assert found.holds is True
     low, high = found.value.interval or (0.0, 0.0)
     assert 0.4 <= low < high <= 0.6
@@ -93,20 +99,26 @@ def test_the_claim_holds_and_every_optimiser_has_a_path() -> None:
 
 
 def test_without_noise_nothing_leaves_the_saddle(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["leadline.studies.optimizer_paths"]
-    monkeypatch.setattr(module, "ESCAPE", {"steps": 200, "lr": 0.05, "noise": 0.0})
-    assert optimizer_paths(optimizers=("gd",), steps=5).holds is False
+    monkeypatch.setattr(STUDIED, "KAPPAS", FEW)
+    monkeypatch.setattr(STUDIED, "ESCAPE", {"steps": 200, "lr": 0.05, "noise": 0.0})
+    still = optimizer_paths(optimizers=("gd",), steps=5)
+    assert still.holds is False
+    assert "0 of 5 noises leave" in still.protocol
 
 
 def test_a_broken_optimiser_is_caught_by_a_control(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["leadline.studies.optimizer_paths"]
-    honest = module.path_of
-    monkeypatch.setattr(module, "path_of", lambda *arguments, **options: honest(*arguments, **options) * 0.99)
+    honest = STUDIED.path_of
+    monkeypatch.setattr(
+        STUDIED, "path_of", lambda *arguments, **options: honest(*arguments, **options) * 0.99
+    )
     with pytest.raises(StudyError, match="rate 1 - 1/kappa"):
         optimizer_paths()
 
 
-def test_paths_move_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_paths_move_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(STUDIED, "KAPPAS", FEW)
     out = tmp_path / "paths.gif"
     arguments = ["study", "optimizer_paths", "bowl", "--set", "steps=5", "--set", "optimizers=gd"]
     assert main([*arguments, "--out", str(out)]) == 0
@@ -117,7 +129,10 @@ def test_paths_move_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert "stationary_point is written as" in capsys.readouterr().err
 
 
-def test_names_and_numbers_out_of_range_are_refused() -> None:
+def test_names_and_numbers_out_of_range_are_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(STUDIED, "passed", lambda controls: pytest.fail("the study began"))
     with pytest.raises(OptionError, match='did you mean "beale"'):
         optimizer_paths("beal")
     with pytest.raises(OptionError, match="optimizer of this study"):
@@ -125,7 +140,9 @@ def test_names_and_numbers_out_of_range_are_refused() -> None:
     for wrong in ({"steps": 0}, {"seeds": 1}, {"tolerance": 0.0}, {"noise": -1.0}, {"optimizers": ()}):
         with pytest.raises(OptionError, match="are needed"):
             optimizer_paths(**wrong)  # type: ignore[arg-type]
-    found = optimizer_paths("bowl", optimizers=("gd",), steps=5)
+
+
+def test_a_moving_picture_is_a_page_or_a_gif(found: Finding) -> None:
     assert found.animate is not None
     assert b"<script" in animated(found, ".html", frames=2)
     with pytest.raises(OptionError, match=r"\.gif or \.html"):

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.io import wavfile
-from scipy.signal import resample_poly
 from torch import Tensor
 
 from leadline.core import Audio
@@ -65,6 +64,8 @@ def decoded(path: Path, domain: Audio) -> Tensor:
         raise ValueError(f"sample {int((~np.isfinite(waves)).argmax())} is not a finite number")
     mono = waves if waves.ndim == 1 else waves.mean(1)  # (n, c) -> (n,)
     if rate != domain.rate:
+        from scipy.signal import resample_poly  # more than a second to import
+
         common = gcd(rate, domain.rate)
         mono = resample_poly(mono, domain.rate // common, rate // common)
     return domain.encoded(torch.from_numpy(np.ascontiguousarray(mono)))

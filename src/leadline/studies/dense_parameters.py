@@ -17,7 +17,7 @@ Source:
     section 4.3 and figure 4.
 
 Cost:
-    Under a minute on digits with three nets of each kind and 5 seeds.
+    Under a minute on digits with two DenseNets, three residual nets and 5 seeds.
 """
 
 import math
@@ -44,7 +44,7 @@ Curve = tuple[Any, Any]  # parameters and errors, rows of numbers
 def dense_parameters(
     data: Dataset | None = None,
     *,
-    growths: tuple[int, ...] = (4, 6, 8),
+    growths: tuple[int, ...] = (4, 8),
     widths: tuple[float, ...] = (0.125, 0.25, 0.5),
     layers: int = 22,
     samples: int = 1000,
