@@ -14,9 +14,8 @@ Departs from the source:
 
 from typing import ClassVar
 
-from leadline.core import Described, Domain, Labels
+from leadline.core import Described
 from leadline.core.errors import unknown_name
-from leadline.models.supervised.labelled import required_labels
 from leadline.models.supervised.vision import Ends, Entrance, VisionModel
 from leadline.nets.vision.alexnet import AlexNet
 from leadline.nets.vision.blocks import VisionNet
@@ -32,44 +31,18 @@ class AlexNetClassifier(VisionModel):
     Verbs:
         predict, encode
 
-    Args:
-        domain: What one sample is: `Images`, or `Bits` of shape (channels, height, width).
-        labels: What a label is: classes make a classifier, targets a regressor.
-        variant: "torchvision" or "paper".
-        entrance: Stem and weights.
-        width: Factor on all channels and units.
-
-    Raises:
-        DomainError: If samples are no pictures, or too small ones.
-        OptionError: If an option is out of range.
-        DataError: If the file of weights does not fit.
-
     Example:
         >>> import torch
-        >>> from leadline.core import Classes, Images
-        >>> model = AlexNetClassifier(Images(1, 8, 8), Classes(("a", "b")), width=0.0625)
+        >>> from leadline.core import Classes, Images, Signature
+        >>> data = Signature(Images(1, 8, 8), Classes(("a", "b")))
+        >>> model = AlexNetClassifier.for_data(data, width=0.0625)
         >>> model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape
         torch.Size([5, 256])
     """
 
+    known: ClassVar[str] = "alexnet"
     rate: ClassVar[float] = 0.01
-
-    def __init__(
-        self,
-        domain: Domain,
-        labels: Labels,
-        variant: str = "torchvision",
-        entrance: Entrance | None = None,
-        *,
-        width: float = 1.0,
-    ) -> None:
-        if variant not in VARIANTS:
-            raise unknown_name("variant", variant, VARIANTS)
-
-        def make(ends: Ends) -> VisionNet:
-            return AlexNet(ends.inputs, ends.outputs, variant, small=ends.small, width=width)
-
-        super().__init__(domain, labels, entrance or Entrance(), make, AlexNet.smallest)
+    smallest: ClassVar[int] = AlexNet.smallest
 
     @classmethod
     def for_data(
@@ -84,8 +57,23 @@ class AlexNetClassifier(VisionModel):
     ) -> "AlexNetClassifier":
         """Return a model for pictures with labels.
 
+        Args:
+            data: What samples and labels are.
+            variant: "torchvision" or "paper".
+            width: Factor on all channels and units.
+            stem: "imagenet", "small", or "auto" by the sides of the pictures.
+            repeated: Whether grey pictures are repeated to three channels.
+            weights: A torch or safetensors file, or None for a fresh start.
+
         Raises:
-            DomainError: If samples are no pictures or the data have no labels.
+            DomainError: If samples are no pictures, or too small ones, or the data have no labels.
+            OptionError: If an option is out of range.
+            DataError: If the file of weights does not fit.
         """
-        labels, entrance = required_labels(data, "alexnet"), Entrance(stem, repeated, weights)
-        return cls(data.domain, labels, variant, entrance, width=width)
+        if variant not in VARIANTS:
+            raise unknown_name("variant", variant, VARIANTS)
+
+        def make(ends: Ends) -> VisionNet:
+            return AlexNet(ends.inputs, ends.outputs, variant, small=ends.small, width=width)
+
+        return cls.around(make, data, Entrance(stem, repeated, weights))

@@ -11,8 +11,7 @@ Departs from the source:
 
 from typing import ClassVar
 
-from leadline.core import Described, Domain, Labels
-from leadline.models.supervised.labelled import required_labels
+from leadline.core import Described
 from leadline.models.supervised.vision import Ends, Entrance, VisionModel
 from leadline.nets.vision.blocks import VisionNet
 from leadline.nets.vision.bn_inception import BNInception
@@ -26,39 +25,17 @@ class BNInceptionClassifier(VisionModel):
     Verbs:
         predict, encode
 
-    Args:
-        domain: What one sample is: `Images`, or `Bits` of shape (channels, height, width).
-        labels: What a label is: classes make a classifier, targets a regressor.
-        entrance: Stem and weights.
-        width: Factor on all channels.
-
-    Raises:
-        DomainError: If samples are no pictures, or too small ones.
-        OptionError: If an option is out of range.
-        DataError: If the file of weights does not fit.
-
     Example:
         >>> import torch
-        >>> from leadline.core import Classes, Images
-        >>> model = BNInceptionClassifier(Images(1, 8, 8), Classes(("a", "b")), width=0.0625)
+        >>> from leadline.core import Classes, Images, Signature
+        >>> data = Signature(Images(1, 8, 8), Classes(("a", "b")))
+        >>> model = BNInceptionClassifier.for_data(data, width=0.0625)
         >>> model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape
         torch.Size([5, 64])
     """
 
+    known: ClassVar[str] = "bn_inception"
     rate: ClassVar[float] = 0.05
-
-    def __init__(
-        self,
-        domain: Domain,
-        labels: Labels,
-        entrance: Entrance | None = None,
-        *,
-        width: float = 1.0,
-    ) -> None:
-        def make(ends: Ends) -> VisionNet:
-            return BNInception(ends.inputs, ends.outputs, small=ends.small, width=width)
-
-        super().__init__(domain, labels, entrance or Entrance(), make)
 
     @classmethod
     def for_data(
@@ -72,8 +49,20 @@ class BNInceptionClassifier(VisionModel):
     ) -> "BNInceptionClassifier":
         """Return a model for pictures with labels.
 
+        Args:
+            data: What samples and labels are.
+            width: Factor on all channels.
+            stem: "imagenet", "small", or "auto" by the sides of the pictures.
+            repeated: Whether grey pictures are repeated to three channels.
+            weights: A torch or safetensors file, or None for a fresh start.
+
         Raises:
-            DomainError: If samples are no pictures or the data have no labels.
+            DomainError: If samples are no pictures, or too small ones, or the data have no labels.
+            OptionError: If an option is out of range.
+            DataError: If the file of weights does not fit.
         """
-        labels, entrance = required_labels(data, "bn_inception"), Entrance(stem, repeated, weights)
-        return cls(data.domain, labels, entrance, width=width)
+
+        def make(ends: Ends) -> VisionNet:
+            return BNInception(ends.inputs, ends.outputs, small=ends.small, width=width)
+
+        return cls.around(make, data, Entrance(stem, repeated, weights))

@@ -9,8 +9,9 @@ Departs from the source:
     Running averages of batch statistics instead of exact ones after training.
 """
 
-from leadline.core import Described, Domain, Labels
-from leadline.models.supervised.labelled import required_labels
+from typing import ClassVar
+
+from leadline.core import Described
 from leadline.models.supervised.vision import Ends, Entrance, VisionModel
 from leadline.nets.vision.blocks import VisionNet
 from leadline.nets.vision.resnet import ResNet, cifar_plan
@@ -24,43 +25,16 @@ class CifarResNet(VisionModel):
     Verbs:
         predict, encode
 
-    Args:
-        domain: What one sample is: `Images`, or `Bits` of shape (channels, height, width).
-        labels: What a label is: classes make a classifier, targets a regressor.
-        depth: 6 n + 2, such as 20 or 56.
-        shortcut: "A", "B", "C" or "none"; see `leadline.nets.vision.residual`.
-        width: Factor on all channels.
-        repeated: Whether grey pictures are repeated to three channels.
-        weights: A torch or safetensors file, or None for a fresh start.
-
-    Raises:
-        DomainError: If samples are no pictures, or too small ones.
-        OptionError: If an option is out of range.
-        DataError: If the file of weights does not fit.
-
     Example:
         >>> import torch
-        >>> from leadline.core import Classes, Images
-        >>> model = CifarResNet(Images(3, 32, 32), Classes(("a", "b")), depth=8)
+        >>> from leadline.core import Classes, Images, Signature
+        >>> data = Signature(Images(3, 32, 32), Classes(("a", "b")))
+        >>> model = CifarResNet.for_data(data, depth=8)
         >>> model.encode(torch.zeros(5, 3, 32, 32, dtype=torch.uint8)).shape
         torch.Size([5, 64])
     """
 
-    def __init__(
-        self,
-        domain: Domain,
-        labels: Labels,
-        depth: int = 20,
-        *,
-        shortcut: str = "A",
-        width: float = 1.0,
-        repeated: bool = False,
-        weights: str | None = None,
-    ) -> None:
-        def make(ends: Ends) -> VisionNet:
-            return ResNet(ends.inputs, ends.outputs, cifar_plan(depth, shortcut=shortcut, width=width))
-
-        super().__init__(domain, labels, Entrance("small", repeated, weights), make)
+    known: ClassVar[str] = "cifar_resnet"
 
     @classmethod
     def for_data(
@@ -75,10 +49,21 @@ class CifarResNet(VisionModel):
     ) -> "CifarResNet":
         """Return a model for pictures with labels.
 
+        Args:
+            data: What samples and labels are.
+            depth: 6 n + 2, such as 20 or 56.
+            shortcut: "A", "B", "C" or "none"; see `leadline.nets.vision.residual`.
+            width: Factor on all channels.
+            repeated: Whether grey pictures are repeated to three channels.
+            weights: A torch or safetensors file, or None for a fresh start.
+
         Raises:
-            DomainError: If samples are no pictures or the data have no labels.
+            DomainError: If samples are no pictures, or too small ones, or the data have no labels.
+            OptionError: If an option is out of range.
+            DataError: If the file of weights does not fit.
         """
-        labels = required_labels(data, "cifar_resnet")
-        return cls(
-            data.domain, labels, depth, shortcut=shortcut, width=width, repeated=repeated, weights=weights
-        )
+
+        def make(ends: Ends) -> VisionNet:
+            return ResNet(ends.inputs, ends.outputs, cifar_plan(depth, shortcut=shortcut, width=width))
+
+        return cls.around(make, data, Entrance("small", repeated, weights))

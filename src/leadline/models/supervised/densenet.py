@@ -10,8 +10,9 @@ Departs from the source:
     For small pictures the stem is one 3 x 3 convolution without stride or pool.
 """
 
-from leadline.core import Described, Domain, Labels
-from leadline.models.supervised.labelled import required_labels
+from typing import ClassVar
+
+from leadline.core import Described
 from leadline.models.supervised.vision import Ends, Entrance, VisionModel
 from leadline.nets.vision.blocks import VisionNet
 from leadline.nets.vision.densenet import DenseNet, imagenet_plan
@@ -25,46 +26,16 @@ class DenseNetClassifier(VisionModel):
     Verbs:
         predict, encode
 
-    Args:
-        domain: What one sample is: `Images`, or `Bits` of shape (channels, height, width).
-        labels: What a label is: classes make a classifier, targets a regressor.
-        depth: 121, 161, 169 or 201.
-        entrance: Stem and weights.
-        growth: Maps that a layer adds; that of the paper if None.
-        checkpointing: Whether joined maps are computed again for the gradient instead of being kept.
-
-    Raises:
-        DomainError: If samples are no pictures, or too small ones.
-        OptionError: If an option is out of range.
-        DataError: If the file of weights does not fit.
-
     Example:
         >>> import torch
-        >>> from leadline.core import Classes, Images
-        >>> model = DenseNetClassifier(Images(1, 8, 8), Classes(("a", "b")), growth=4)
+        >>> from leadline.core import Classes, Images, Signature
+        >>> data = Signature(Images(1, 8, 8), Classes(("a", "b")))
+        >>> model = DenseNetClassifier.for_data(data, growth=4)
         >>> model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape
         torch.Size([5, 128])
     """
 
-    def __init__(
-        self,
-        domain: Domain,
-        labels: Labels,
-        depth: int = 121,
-        entrance: Entrance | None = None,
-        *,
-        growth: int | None = None,
-        checkpointing: bool = False,
-    ) -> None:
-        def make(ends: Ends) -> VisionNet:
-            return DenseNet(
-                ends.inputs,
-                ends.outputs,
-                imagenet_plan(depth, growth=growth, small=ends.small),
-                checkpointing=checkpointing,
-            )
-
-        super().__init__(domain, labels, entrance or Entrance(), make)
+    known: ClassVar[str] = "densenet"
 
     @classmethod
     def for_data(
@@ -80,8 +51,23 @@ class DenseNetClassifier(VisionModel):
     ) -> "DenseNetClassifier":
         """Return a model for pictures with labels.
 
+        Args:
+            data: What samples and labels are.
+            depth: 121, 161, 169 or 201.
+            growth: Maps that a layer adds; that of the paper if None.
+            checkpointing: Whether joined maps are computed again for the gradient instead of being kept.
+            stem: "imagenet", "small", or "auto" by the sides of the pictures.
+            repeated: Whether grey pictures are repeated to three channels.
+            weights: A torch or safetensors file, or None for a fresh start.
+
         Raises:
-            DomainError: If samples are no pictures or the data have no labels.
+            DomainError: If samples are no pictures, or too small ones, or the data have no labels.
+            OptionError: If an option is out of range.
+            DataError: If the file of weights does not fit.
         """
-        labels, entrance = required_labels(data, "densenet"), Entrance(stem, repeated, weights)
-        return cls(data.domain, labels, depth, entrance, growth=growth, checkpointing=checkpointing)
+
+        def make(ends: Ends) -> VisionNet:
+            plan = imagenet_plan(depth, growth=growth, small=ends.small)
+            return DenseNet(ends.inputs, ends.outputs, plan, checkpointing=checkpointing)
+
+        return cls.around(make, data, Entrance(stem, repeated, weights))

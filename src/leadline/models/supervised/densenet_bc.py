@@ -7,11 +7,12 @@ Source:
     section 3 (implementation details) and table 2.
 """
 
-from leadline.core import Described, Domain, Labels
-from leadline.models.supervised.labelled import required_labels
+from typing import ClassVar
+
+from leadline.core import Described
 from leadline.models.supervised.vision import Ends, Entrance, VisionModel
 from leadline.nets.vision.blocks import VisionNet
-from leadline.nets.vision.densenet import DenseNet, DenseNetPlan, bc_plan
+from leadline.nets.vision.densenet import DenseNet, bc_plan
 
 __all__ = ["DenseNetBC"]
 
@@ -22,44 +23,19 @@ class DenseNetBC(VisionModel):
     Verbs:
         predict, encode
 
-    Args:
-        domain: What one sample is: `Images`, or `Bits` of shape (channels, height, width).
-        labels: What a label is: classes make a classifier, targets a regressor.
-        plan: The numbers of the net; depth 100 and growth 12 if None.
-        checkpointing: Whether joined maps are computed again for the gradient instead of being kept.
-        repeated: Whether grey pictures are repeated to three channels.
-        weights: A torch or safetensors file, or None for a fresh start.
-
-    Raises:
-        DomainError: If samples are no pictures, or too small ones.
-        OptionError: If an option is out of range.
-        DataError: If the file of weights does not fit.
-
     Example:
         >>> import torch
-        >>> from leadline.core import Classes, Images
-        >>> model = DenseNetBC(Images(1, 8, 8), Classes(("a", "b")), bc_plan(10, growth=4))
+        >>> from leadline.core import Classes, Images, Signature
+        >>> data = Signature(Images(1, 8, 8), Classes(("a", "b")))
+        >>> model = DenseNetBC.for_data(data, depth=10, growth=4)
         >>> model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape
         torch.Size([5, 9])
     """
 
-    def __init__(
-        self,
-        domain: Domain,
-        labels: Labels,
-        plan: DenseNetPlan | None = None,
-        *,
-        checkpointing: bool = False,
-        repeated: bool = False,
-        weights: str | None = None,
-    ) -> None:
-        def make(ends: Ends) -> VisionNet:
-            return DenseNet(ends.inputs, ends.outputs, plan or bc_plan(), checkpointing=checkpointing)
-
-        super().__init__(domain, labels, Entrance("small", repeated, weights), make)
+    known: ClassVar[str] = "densenet_bc"
 
     @classmethod
-    def for_data(  # noqa: PLR0913  # noqa: PLR0913
+    def for_data(  # noqa: PLR0913
         cls,
         data: Described,
         *,
@@ -83,11 +59,16 @@ class DenseNetBC(VisionModel):
             dropout: Probability that a map is left out during training, in [0, 1).
             checkpointing: Whether joined maps are computed again for the gradient.
             repeated: Whether grey pictures are repeated to three channels.
-            weights: A torch or safetensors file.
+            weights: A torch or safetensors file, or None for a fresh start.
 
         Raises:
-            DomainError: If samples are no pictures or the data have no labels.
+            DomainError: If samples are no pictures, or too small ones, or the data have no labels.
+            OptionError: If an option is out of range.
+            DataError: If the file of weights does not fit.
         """
-        labels = required_labels(data, "densenet_bc")
         plan = bc_plan(depth, growth, bottleneck=bottleneck, compression=compression, dropout=dropout)
-        return cls(data.domain, labels, plan, checkpointing=checkpointing, repeated=repeated, weights=weights)
+
+        def make(ends: Ends) -> VisionNet:
+            return DenseNet(ends.inputs, ends.outputs, plan, checkpointing=checkpointing)
+
+        return cls.around(make, data, Entrance("small", repeated, weights))

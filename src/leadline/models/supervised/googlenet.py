@@ -16,9 +16,8 @@ from typing import ClassVar, cast
 
 from torch import Tensor
 
-from leadline.core import Batch, Described, Domain, Labels
+from leadline.core import Batch, Described
 from leadline.core.errors import unknown_name
-from leadline.models.supervised.labelled import required_labels
 from leadline.models.supervised.vision import Ends, Entrance, VisionModel
 from leadline.nets.vision.blocks import VisionNet
 from leadline.nets.vision.googlenet import GoogLeNet
@@ -35,48 +34,19 @@ class GoogLeNetClassifier(VisionModel):
     Verbs:
         predict, encode
 
-    Args:
-        domain: What one sample is: `Images`, or `Bits` of shape (channels, height, width).
-        labels: What a label is: classes make a classifier, targets a regressor.
-        variant: "torchvision" or "paper".
-        entrance: Stem and weights.
-        width: Factor on all channels.
-
-    Raises:
-        DomainError: If samples are no pictures, or too small ones.
-        OptionError: If an option is out of range.
-        DataError: If the file of weights does not fit.
-
     Example:
         >>> import torch
-        >>> from leadline.core import Classes, Images
-        >>> model = GoogLeNetClassifier(Images(1, 8, 8), Classes(("a", "b")), width=0.0625)
+        >>> from leadline.core import Classes, Images, Signature
+        >>> data = Signature(Images(1, 8, 8), Classes(("a", "b")))
+        >>> model = GoogLeNetClassifier.for_data(data, width=0.0625)
         >>> model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape
         torch.Size([5, 64])
     """
 
+    known: ClassVar[str] = "googlenet"
     rate: ClassVar[float] = 0.05
     mean: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)
     std: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)
-
-    def __init__(
-        self,
-        domain: Domain,
-        labels: Labels,
-        variant: str = "torchvision",
-        entrance: Entrance | None = None,
-        *,
-        width: float = 1.0,
-    ) -> None:
-        if variant not in VARIANTS:
-            raise unknown_name("variant", variant, VARIANTS)
-
-        def make(ends: Ends) -> VisionNet:
-            return GoogLeNet(ends.inputs, ends.outputs, variant, small=ends.small, width=width)
-
-        super().__init__(domain, labels, entrance or Entrance(), make)
-        if variant == "paper":
-            self.recommended["lr"] /= 5
 
     @classmethod
     def for_data(
@@ -91,11 +61,29 @@ class GoogLeNetClassifier(VisionModel):
     ) -> "GoogLeNetClassifier":
         """Return a model for pictures with labels.
 
+        Args:
+            data: What samples and labels are.
+            variant: "torchvision" or "paper".
+            width: Factor on all channels.
+            stem: "imagenet", "small", or "auto" by the sides of the pictures.
+            repeated: Whether grey pictures are repeated to three channels.
+            weights: A torch or safetensors file, or None for a fresh start.
+
         Raises:
-            DomainError: If samples are no pictures or the data have no labels.
+            DomainError: If samples are no pictures, or too small ones, or the data have no labels.
+            OptionError: If an option is out of range.
+            DataError: If the file of weights does not fit.
         """
-        labels, entrance = required_labels(data, "googlenet"), Entrance(stem, repeated, weights)
-        return cls(data.domain, labels, variant, entrance, width=width)
+        if variant not in VARIANTS:
+            raise unknown_name("variant", variant, VARIANTS)
+
+        def make(ends: Ends) -> VisionNet:
+            return GoogLeNet(ends.inputs, ends.outputs, variant, small=ends.small, width=width)
+
+        model = cls.around(make, data, Entrance(stem, repeated, weights))
+        if variant == "paper":
+            model.recommended["lr"] /= 5
+        return model
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of the labels that are known, in training with the auxiliary heads', shape ().

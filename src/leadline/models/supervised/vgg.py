@@ -11,9 +11,8 @@ Departs from the source:
 
 from typing import ClassVar
 
-from leadline.core import Described, Domain, Labels
+from leadline.core import Described
 from leadline.core.errors import unknown_name
-from leadline.models.supervised.labelled import required_labels
 from leadline.models.supervised.vision import Ends, Entrance, VisionModel
 from leadline.nets.vision.blocks import VisionNet
 from leadline.nets.vision.vgg import VGG
@@ -29,50 +28,17 @@ class VGGClassifier(VisionModel):
     Verbs:
         predict, encode
 
-    Args:
-        domain: What one sample is: `Images`, or `Bits` of shape (channels, height, width).
-        labels: What a label is: classes make a classifier, targets a regressor.
-        depth: 11, 13, 16 or 19.
-        entrance: Stem and weights.
-        norm: "none" or "batch".
-        width: Factor on all channels and units.
-
-    Raises:
-        DomainError: If samples are no pictures, or too small ones.
-        OptionError: If an option is out of range.
-        DataError: If the file of weights does not fit.
-
     Example:
         >>> import torch
-        >>> from leadline.core import Classes, Images
-        >>> model = VGGClassifier(Images(1, 8, 8), Classes(("a", "b")), 11, width=0.0625)
+        >>> from leadline.core import Classes, Images, Signature
+        >>> data = Signature(Images(1, 8, 8), Classes(("a", "b")))
+        >>> model = VGGClassifier.for_data(data, depth=11, width=0.0625)
         >>> model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape
         torch.Size([5, 256])
     """
 
+    known: ClassVar[str] = "vgg"
     rate: ClassVar[float] = 0.01
-
-    def __init__(
-        self,
-        domain: Domain,
-        labels: Labels,
-        depth: int = 16,
-        entrance: Entrance | None = None,
-        *,
-        norm: str = "none",
-        width: float = 1.0,
-    ) -> None:
-        if norm not in NORMS:
-            raise unknown_name("norm", norm, NORMS)
-
-        def make(ends: Ends) -> VisionNet:
-            return VGG(
-                ends.inputs, ends.outputs, depth, normalised=norm == "batch", small=ends.small, width=width
-            )
-
-        super().__init__(domain, labels, entrance or Entrance(), make)
-        if norm == "batch":
-            self.recommended["lr"] *= 5
 
     @classmethod
     def for_data(
@@ -88,8 +54,29 @@ class VGGClassifier(VisionModel):
     ) -> "VGGClassifier":
         """Return a model for pictures with labels.
 
+        Args:
+            data: What samples and labels are.
+            depth: 11, 13, 16 or 19.
+            norm: "none" or "batch".
+            width: Factor on all channels and units.
+            stem: "imagenet", "small", or "auto" by the sides of the pictures.
+            repeated: Whether grey pictures are repeated to three channels.
+            weights: A torch or safetensors file, or None for a fresh start.
+
         Raises:
-            DomainError: If samples are no pictures or the data have no labels.
+            DomainError: If samples are no pictures, or too small ones, or the data have no labels.
+            OptionError: If an option is out of range.
+            DataError: If the file of weights does not fit.
         """
-        labels, entrance = required_labels(data, "vgg"), Entrance(stem, repeated, weights)
-        return cls(data.domain, labels, depth, entrance, norm=norm, width=width)
+        if norm not in NORMS:
+            raise unknown_name("norm", norm, NORMS)
+
+        def make(ends: Ends) -> VisionNet:
+            return VGG(
+                ends.inputs, ends.outputs, depth, normalised=norm == "batch", small=ends.small, width=width
+            )
+
+        model = cls.around(make, data, Entrance(stem, repeated, weights))
+        if norm == "batch":
+            model.recommended["lr"] *= 5
+        return model

@@ -9,16 +9,17 @@ Source:
     Mean and standard deviation of ImageNet's colours as published with torchvision's weights.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Domain, DomainError, Labels, OptionError
+from leadline.core import Described, Domain, DomainError, Labels, OptionError
 from leadline.core.errors import nearest, unknown_name
-from leadline.models.supervised.labelled import Labelled
+from leadline.models.supervised.labelled import Labelled, required_labels
 from leadline.nets.vision.blocks import VisionNet
 from leadline.nets.vision.weights import load_file
 
@@ -57,14 +58,21 @@ class Ends:
 class VisionModel(Labelled):
     """A classifier or regressor of pictures around a net of `leadline.nets.vision`.
 
-    What it decided itself stands in `decided`, where its weights came from in `origin`.
+    A model says in `for_data` which options it has and how its net follows from its ends; `around` does the
+    rest. What it decided itself stands in `decided`, where its weights came from in `origin`.
 
     Args:
         domain: What one sample is: `Images`, or `Bits` of shape (channels, height, width).
         labels: What a label is: classes make a classifier, targets a regressor.
-        entrance: How pictures enter.
         make: From its ends to the net.
+        entrance: How pictures enter.
+
+    Attributes:
+        known: What the catalog calls it, without a depth.
+        rate: Learning rate that is recommended for a fresh start.
         smallest: Shortest side that the stem for large pictures takes.
+        mean: Mean of each colour that its published weights were trained with, levels in [0, 1].
+        std: Standard deviation of each colour.
 
     Raises:
         DomainError: If samples are no pictures, or too small ones.
@@ -72,7 +80,9 @@ class VisionModel(Labelled):
         DataError: If the file of weights cannot be read or does not fit.
     """
 
+    known: ClassVar[str]
     rate: ClassVar[float] = 0.1
+    smallest: ClassVar[int] = VisionNet.smallest
     mean: ClassVar[tuple[float, float, float]] = COLOUR_MEAN
     std: ClassVar[tuple[float, float, float]] = COLOUR_STD
     scale: Tensor
@@ -82,13 +92,12 @@ class VisionModel(Labelled):
         self,
         domain: Domain,
         labels: Labels,
-        entrance: Entrance,
         make: Callable[[Ends], VisionNet],
-        smallest: int = 32,
+        entrance: Entrance,
     ) -> None:
         super().__init__(domain, labels)
         channels, *sides = _planes(domain, type(self).__name__)
-        small = _is_small(entrance.stem, min(sides), smallest)
+        small = _is_small(entrance.stem, min(sides), self.smallest)
         self.repeated = channels == 1 and (entrance.repeated or entrance.weights is not None)
         read = 3 if self.repeated else channels
         self.net = make(Ends(read, labels.outputs, small))
@@ -108,6 +117,20 @@ class VisionModel(Labelled):
         top = max(domain.cardinalities or (256,)) - 1
         self.register_buffer("scale", (1 / (std * top)).view(-1, 1, 1), persistent=False)
         self.register_buffer("shift", (-mean / std).view(-1, 1, 1), persistent=False)
+
+    @classmethod
+    @abstractmethod
+    def for_data(cls, data: Described) -> Self:
+        """Return a model for pictures with labels."""
+
+    @classmethod
+    def around(cls, make: Callable[[Ends], VisionNet], data: Described, entrance: Entrance) -> Self:
+        """Return a model for pictures with labels around the net that `make` gives.
+
+        Raises:
+            DomainError: If samples are no pictures or the data have no labels.
+        """
+        return cls(data.domain, required_labels(data, cls.known), make, entrance)
 
     def normalised(self, x: Tensor) -> Tensor:
         """Return what the net reads: (n, c, h, w) raw levels -> (n, c or 3, h, w) floats."""
