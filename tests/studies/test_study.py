@@ -2,14 +2,21 @@
 
 import json
 import math
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from leadline import studies
 from leadline.core import OptionError, Quantity
 from leadline.studies import STUDIES, Finding, StudyError, birthday_paradox, random_labels
 from leadline.studies.study import Control, all_of, passed, readings, side
+
+ROOT = Path(__file__).parents[2]
 
 
 def finding(holds: bool | None, drawn: list[Finding]) -> Finding:
@@ -88,3 +95,42 @@ def test_the_table_of_studies_names_each_and_calls_it() -> None:
     assert all(study.claim and study.cost for study in STUDIES.values())
     with pytest.raises(TypeError):
         STUDIES["random_labels"](no_such_option=1)
+
+
+def test_the_table_has_a_line_for_each_module_of_a_study_and_a_type_for_each_line() -> None:
+    folder = Path(studies.__file__).parent
+    shaped = {path.stem for path in folder.glob("*.py") if "\nClaim:\n" in path.read_text(encoding="utf-8")}
+    assert list(STUDIES) == sorted(shaped)
+    typed = re.findall(
+        r"import (\w+) as \1|^ +(\w+) as \2,", (folder / "__init__.py").read_text("utf-8"), re.M
+    )
+    assert {one or other for one, other in typed} == {*STUDIES, "Finding", "StudyError"}
+    for name, study in STUDIES.items():
+        assert study.name == name
+        assert study.run.__name__ == name
+        assert study.run is getattr(studies, name)
+        assert name in dir(studies)
+        assert name in studies.__all__
+    with pytest.raises(AttributeError, match="no attribute 'tides'"):
+        _ = studies.tides
+
+
+def test_the_page_of_studies_is_the_table() -> None:
+    page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| \[(\w+)\]\(studies/(\w+)\.md\) \| (.+?) \|", page, re.M)
+    assert told == [(name, name, study.claim) for name, study in STUDIES.items()]
+    for name in STUDIES:
+        assert (ROOT / f"docs/studies/{name}.md").exists()
+
+
+def test_a_study_is_imported_when_it_is_first_used_and_stays_a_function() -> None:
+    code = """
+import sys, leadline.studies as studies
+print([m for m in ("torch", "pandas", "matplotlib", "leadline.studies.depth") if m in sys.modules])
+import leadline.studies.dense_parameters  # imports the module of another study
+print(callable(studies.depth), studies.depth is studies.STUDIES["depth"].run)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split("\n")[:2] == ["[]", "True True"]

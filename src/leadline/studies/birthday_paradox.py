@@ -34,9 +34,9 @@ from leadline.core.randomness import generator_for
 from leadline.data import Dataset
 from leadline.studies.finding import Finding
 from leadline.studies.pictures import pairs_figure
-from leadline.studies.study import Control, Study, passed, readings, side
+from leadline.studies.study import Control, passed, readings, side
 
-__all__ = ["STUDY", "birthday_paradox", "support_size"]
+__all__ = ["birthday_paradox", "support_size"]
 
 KNOWN, DISTINCT, APART = 500, 500, 10.0
 NEAR_QUANTILE, CALIBRATION_ROWS = 0.01, 1000
@@ -168,12 +168,3 @@ def _controls(reach: float) -> dict[str, Control]:
         f"uniform over {KNOWN}": Control(uniform, math.isfinite, f"hold {KNOWN} in its interval"),
         "all distinct": Control(distinct, math.isinf, "have no upper end"),
     }
-
-
-STUDY = Study(
-    "birthday_paradox",
-    "A generator makes fewer different samples than it saw.",
-    birthday_paradox,
-    ("sample",),
-    "seconds",
-)

@@ -35,10 +35,10 @@ from leadline.core.randomness import generator_for
 from leadline.inference import chains
 from leadline.inference.ising import Lattice, LatticeGibbs
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, Study, all_of, passed, readings, side
+from leadline.studies.study import Control, all_of, passed, readings, side
 from leadline.studies.traces import convergence_figure, seed_interval
 
-__all__ = ["STUDY", "chain_convergence"]
+__all__ = ["chain_convergence"]
 
 NEAR, MIXED = 0.1, 1.01
 WARM = 0.2
@@ -169,12 +169,3 @@ def _controls(large: int) -> dict[str, Control]:
             lambda: float(_agreement(large, WARM, 0)["r_hat"]), lambda r: r < MIXED, f"be below {MIXED}"
         ),
     }
-
-
-STUDY = Study(
-    "chain_convergence",
-    "The spectral gap predicts how fast a Gibbs sampler forgets, and a cold lattice does not mix.",
-    chain_convergence,
-    (),
-    "seconds",
-)

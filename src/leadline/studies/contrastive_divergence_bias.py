@@ -48,10 +48,10 @@ from leadline.core import (
 from leadline.core.randomness import derive_seed
 from leadline.data import Dataset, Split, load
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, Study, all_of, passed, readings, side
+from leadline.studies.study import Control, all_of, passed, readings, side
 from leadline.training import fit
 
-__all__ = ["STUDY", "contrastive_divergence_bias"]
+__all__ = ["contrastive_divergence_bias"]
 
 NEAR, NOTHING = 0.05, 0.1
 OPTIONS = {"hidden": 12}
@@ -254,12 +254,3 @@ def _figure(finding: Finding) -> Figure:
     axis.set_ylabel("distance from the exact gradient")
     axis.set_title(f"{finding.claim}\n{finding.verdict.capitalize()}.", fontsize=9)
     return figure
-
-
-STUDY = Study(
-    "contrastive_divergence_bias",
-    "The bias of CD-k falls as its chains grow.",
-    contrastive_divergence_bias,
-    ("data",),
-    "under a minute",
-)

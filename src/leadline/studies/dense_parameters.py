@@ -31,9 +31,9 @@ from leadline.core import OptionError, Quantity, bootstrap_interval
 from leadline.data import Dataset, load
 from leadline.studies.depth import TRAINING, error_of, pictures_of, trained
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, Study, passed, readings, side
+from leadline.studies.study import Control, passed, readings, side
 
-__all__ = ["STUDY", "advantage", "dense_parameters"]
+__all__ = ["advantage", "dense_parameters"]
 
 TOLERANCE = 1e-9
 NOISE_SEED, NOISE_ROWS, NOISE_SEEDS = 0, 180, 20
@@ -179,12 +179,3 @@ def _figure(finding: Finding) -> Figure:
     axis.set_title(f"{finding.claim} {finding.verdict.capitalize()}.", fontsize=9)
     axis.legend(fontsize=8)
     return figure
-
-
-STUDY = Study(
-    "dense_parameters",
-    "A DenseNet errs less than a residual net of as many parameters.",
-    dense_parameters,
-    ("data",),
-    "under a minute",
-)

@@ -36,10 +36,10 @@ from leadline.core.randomness import derive_seed
 from leadline.data import Dataset, Split, load
 from leadline.nets.vision.resnet import ResNet, ResNetPlan
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, Study, all_of, passed, readings, side
+from leadline.studies.study import Control, all_of, passed, readings, side
 from leadline.training import fit
 
-__all__ = ["STUDY", "depth", "error_of", "pictures_of", "trained"]
+__all__ = ["depth", "error_of", "pictures_of", "trained"]
 
 SAME_ANSWERS, SAME_ERROR = 1e-5, 0.05
 OTHER_SEEDS = 1000
@@ -235,12 +235,3 @@ def _figure(finding: Finding) -> Figure:
     gradients.set_xlabel(f"convolution (solid: {depths[-1]} layers, dotted: {depths[0]})")
     gradients.set_ylabel("gradient norm at the start")
     return figure
-
-
-STUDY = Study(
-    "depth",
-    "A very deep plain net trains worse than a shallower one, and shortcuts mend it.",
-    depth,
-    ("data",),
-    "under a minute",
-)

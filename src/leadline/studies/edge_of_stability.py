@@ -35,11 +35,11 @@ from leadline.measures.curvature import extremes
 from leadline.measures.surface import Surface
 from leadline.studies.finding import Finding
 from leadline.studies.path_pictures import edge_figure
-from leadline.studies.study import Control, Study, passed, readings
+from leadline.studies.study import Control, passed, readings
+from leadline.studies.table import STUDIES
 
-__all__ = ["STUDY", "edge_of_stability"]
+__all__ = ["edge_of_stability"]
 
-CLAIM = "Full-batch gradient descent brings the largest Hessian eigenvalue to 2 / lr and keeps it there."
 EDGE, LAST = (0.9, 1.2), 1 / 3
 STEADY, OVER, UNDER = 0.01, 1.05, 0.95
 SPREAD = 1e6
@@ -97,7 +97,7 @@ def edge_of_stability(
     outside = high < EDGE[0] or low > EDGE[1]
     return Finding(
         study="edge_of_stability",
-        claim=CLAIM,
+        claim=STUDIES["edge_of_stability"].claim,
         holds=True if inside else (False if outside else None),
         value=value,
         controls=controls,
@@ -186,12 +186,3 @@ def _controls() -> dict[str, Control]:
         f"quadratic at {UNDER}": Control(lambda: growth(UNDER), lambda size: size < 1, "be below 1"),
         "linear net": Control(drift, lambda move: move < STEADY, f"be below {STEADY:g}"),
     }
-
-
-STUDY = Study(
-    "edge_of_stability",
-    CLAIM,
-    edge_of_stability,
-    ("data",),
-    "under a minute",
-)

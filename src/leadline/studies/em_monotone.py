@@ -35,9 +35,9 @@ from leadline.core import Bits, DomainError, Images, OptionError, Quantity, Sign
 from leadline.core.randomness import generator_for
 from leadline.data import Dataset
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, Study, passed, readings
+from leadline.studies.study import Control, passed, readings
 
-__all__ = ["STUDY", "em_monotone"]
+__all__ = ["em_monotone"]
 
 FALL, EXACT, DROP = 1e-7, 1e-9, -1e-3
 MODELS = ("mixture", "gmm", "noisy_or", "lda")
@@ -200,6 +200,3 @@ def _figure(finding: Finding) -> Figure:
     right.set_ylabel("log-likelihood, nats")
     figure.suptitle(f"{finding.claim} {finding.verdict.capitalize()}.", fontsize=9)
     return figure
-
-
-STUDY = Study("em_monotone", "No sweep of EM lowers the objective.", em_monotone, ("data",), "seconds")

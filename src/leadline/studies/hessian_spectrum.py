@@ -37,9 +37,9 @@ from leadline.measures.curvature import density_of, extremes, trace_of
 from leadline.measures.surface import Loss, Statistics, loss_surface
 from leadline.studies.finding import Finding
 from leadline.studies.landscape_pictures import spectrum_figure
-from leadline.studies.study import Control, Study, passed, side
+from leadline.studies.study import Control, passed, side
 
-__all__ = ["STUDY", "hessian_spectrum", "share_near_zero"]
+__all__ = ["hessian_spectrum", "share_near_zero"]
 
 BULK, NEAR = 0.9, 0.05
 PLAIN, SIZE = 0.97, 300
@@ -154,12 +154,3 @@ def _controls() -> dict[str, Control]:
         f"{PLAIN:.0%} near zero": Control(held, lambda hit: hit == 1.0, f"hold {PLAIN:g} in its interval"),
         "semicircle": Control(circle, lambda share: share < BULK, f"be below {BULK:g}"),
     }
-
-
-STUDY = Study(
-    "hessian_spectrum",
-    "Nine tenths of the Hessian's eigenvalues lie within 5 % of the largest from zero.",
-    hessian_spectrum,
-    ("model",),
-    "seconds",
-)

@@ -32,10 +32,10 @@ from leadline.core import OptionError, Quantity
 from leadline.core.randomness import generator_for, uniform
 from leadline.inference.chains import Langevin, Metropolis, Unadjusted, WithGradient
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, Study, all_of, passed, readings, side
+from leadline.studies.study import Control, all_of, passed, readings, side
 from leadline.studies.traces import bias_figure, seed_interval
 
-__all__ = ["STUDY", "langevin_bias"]
+__all__ = ["langevin_bias"]
 
 WITHIN, SIGMAS, HALF = 0.02, 4.0, 0.1
 BURN_IN, KEPT = 6.0, 12.0  # relaxation times, 1 / e steps each
@@ -165,12 +165,3 @@ def _controls(chains: int) -> dict[str, Control]:
             half_noise, lambda v: abs(v - 0.5) < HALF, "be near 1/2, the variance of the wrong noise"
         ),
     }
-
-
-STUDY = Study(
-    "langevin_bias",
-    "The bias of unadjusted Langevin grows with its step; with the accept step there is none.",
-    langevin_bias,
-    (),
-    "seconds",
-)

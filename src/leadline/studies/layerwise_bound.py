@@ -37,10 +37,10 @@ from leadline.core import Bits, DomainError, Images, OptionError, Quantity, boot
 from leadline.core.randomness import derive_seed
 from leadline.data import Dataset, Split, load
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, Study, all_of, passed, readings, side
+from leadline.studies.study import Control, all_of, passed, readings, side
 from leadline.training import fit
 
-__all__ = ["STUDY", "layerwise_bound"]
+__all__ = ["layerwise_bound"]
 
 ENTROPY, COINS_MOST = 2.5993019, 0.05
 TRAINING = {"optimizer": "momentum", "lr": 0.02, "batch_size": 20, "schedule": "linear"}
@@ -170,12 +170,3 @@ def _figure(finding: Finding) -> Figure:
     axis.set_ylabel("log-likelihood or its bound, nats a test sample")
     axis.set_title(f"{finding.claim}\n{finding.verdict.capitalize()}.", fontsize=9)
     return figure
-
-
-STUDY = Study(
-    "layerwise_bound",
-    "Each further layer of a deep belief net raises the bound on held-out samples.",
-    layerwise_bound,
-    ("data",),
-    "under a minute",
-)

@@ -37,11 +37,11 @@ from leadline.studies.descent import path_of, quadratic_steps, tuned
 from leadline.studies.finding import Finding
 from leadline.studies.functions import FUNCTIONS, Function, function_named
 from leadline.studies.path_pictures import animated, paths_figure
-from leadline.studies.study import Control, Study, all_of, passed
+from leadline.studies.study import Control, all_of, passed
+from leadline.studies.table import STUDIES
 
-__all__ = ["STUDY", "optimizer_paths"]
+__all__ = ["optimizer_paths"]
 
-CLAIM = "Momentum takes the square root of gradient descent's steps, and noise leaves a saddle it stays on."
 OPTIMIZERS = ("gd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "sgd")
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 KAPPAS, NEAR, MOST = (10.0, 100.0, 1000.0), 1e-6, 20_000
@@ -95,7 +95,7 @@ def optimizer_paths(
     ]
     return Finding(
         study="optimizer_paths",
-        claim=CLAIM,
+        claim=STUDIES["optimizer_paths"].claim,
         holds=all_of(parts),
         value=exponents["momentum"],
         controls=controls,
@@ -209,12 +209,3 @@ def _controls() -> dict[str, Control]:
         "rate 1 - 1/kappa": Control(rate, lambda error: error < RATE_ERROR, f"be below {RATE_ERROR:g}"),
         "no gain at kappa = 1": Control(gain, lambda steps: steps <= 0, "be at most 0"),
     }
-
-
-STUDY = Study(
-    "optimizer_paths",
-    CLAIM,
-    optimizer_paths,
-    ("function",),
-    "ten seconds",
-)

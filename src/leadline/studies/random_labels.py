@@ -47,10 +47,10 @@ from leadline.data import Dataset, Split, load
 from leadline.studies.corruption import SETTINGS, corrupted, interpolation_error
 from leadline.studies.finding import Finding
 from leadline.studies.pictures import bars_figure
-from leadline.studies.study import Control, Study, all_of, passed, readings, side
+from leadline.studies.study import Control, all_of, passed, readings, side
 from leadline.training import fit
 
-__all__ = ["STUDY", "random_labels"]
+__all__ = ["random_labels"]
 
 FITTED, RESIDUAL, CONTROL_MOST = 0.995, 1e-6, 0.5
 WIDE, NARROW = {"hidden": (512,)}, {"hidden": (2,)}
@@ -199,12 +199,3 @@ def _at_chance(accuracy: Tensor, chance: float, count: int) -> bool:
     binomial = math.sqrt(chance * (1 - chance) / (count * len(accuracy)))
     between = float(accuracy.std()) / math.sqrt(len(accuracy)) if len(accuracy) > 1 else 0.0
     return abs(float(accuracy.mean()) - chance) <= 2 * max(binomial, between)
-
-
-STUDY = Study(
-    "random_labels",
-    "A network fits random labels, is at chance on the test, and is slower than on true labels.",
-    random_labels,
-    ("data",),
-    "under a minute",
-)

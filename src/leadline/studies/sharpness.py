@@ -40,9 +40,9 @@ from leadline.measures.surface import Loss, Statistics, function_surface, loss_s
 from leadline.studies.finding import Finding
 from leadline.studies.landscape_pictures import sharpness_figure
 from leadline.studies.rescaling import moved_by, rescaled, same_function
-from leadline.studies.study import Control, Study, all_of, passed, side
+from leadline.studies.study import Control, all_of, passed, side
 
-__all__ = ["STUDY", "sharpness"]
+__all__ = ["sharpness"]
 
 TENFOLD, STEADY, FACTOR = 10.0, 0.01, 10.0
 EXACT, MOVED, UNMOVED = 1e-6, 0.01, 1e-6
@@ -169,12 +169,3 @@ def _controls() -> dict[str, Control]:
         ),
         "tanh units": Control(lambda: moves(nn.Tanh), lambda move: move > MOVED, f"be above {MOVED:g}"),
     }
-
-
-STUDY = Study(
-    "sharpness",
-    "The largest Hessian eigenvalue can change tenfold though no output does; the adaptive one cannot.",
-    sharpness,
-    ("model",),
-    "seconds",
-)

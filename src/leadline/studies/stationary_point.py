@@ -39,9 +39,9 @@ from leadline.measures.surface import Loss, Surface, function_surface, loss_surf
 from leadline.studies.finding import Finding
 from leadline.studies.functions import FUNCTIONS, function_named
 from leadline.studies.landscape_pictures import stationary_figure
-from leadline.studies.study import Control, Study, passed
+from leadline.studies.study import Control, passed
 
-__all__ = ["STUDY", "stationary_point"]
+__all__ = ["stationary_point"]
 
 HOLDS = {"minimum": True, "minimum not refuted": None, "undecided": None}  # every other kind: False
 PLACES = 61
@@ -184,12 +184,3 @@ def _controls() -> dict[str, Control]:
         "y^4 - x^4 is a saddle": is_a("saddle", "flat_saddle"),
         "a constant is undecided": is_a("undecided", "constant"),
     }
-
-
-STUDY = Study(
-    "stationary_point",
-    "A model's weights, or a point of a function, are a local minimum.",
-    stationary_point,
-    ("model", "function"),
-    "seconds",
-)

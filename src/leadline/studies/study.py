@@ -8,37 +8,12 @@ import joblib
 import pandas as pd
 
 from leadline.core import LeadlineError, OptionError
-from leadline.studies.finding import Finding
 
-__all__ = ["Control", "Study", "StudyError", "all_of", "passed", "readings", "side"]
+__all__ = ["Control", "StudyError", "all_of", "passed", "readings", "side"]
 
 
 class StudyError(LeadlineError, RuntimeError):
     """A control of a study failed, so that its readings would mean nothing."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study by name; call it to run it.
-
-    Args:
-        name: The phenomenon.
-        claim: What it puts to the test.
-        run: Runs it and returns the finding.
-        needs: What it is given: "data", the verbs of a model, "model" for any with a loss, "function" for
-            one by name; empty for a study that needs nothing.
-        cost: What it takes at its smallest scale.
-    """
-
-    name: str
-    claim: str
-    run: Callable[..., Finding]
-    needs: tuple[str, ...]
-    cost: str
-
-    def __call__(self, *args: Any, **options: Any) -> Finding:
-        """Return the finding; see `run`."""
-        return self.run(*args, **options)
 
 
 @dataclass(frozen=True)

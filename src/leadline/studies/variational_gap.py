@@ -31,9 +31,9 @@ from leadline.core import OptionError, Quantity, mean_quantity
 from leadline.core.randomness import generator_for
 from leadline.inference.noisy_or import Net, joint_table
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, Study, all_of, passed, readings, side
+from leadline.studies.study import Control, all_of, passed, readings, side
 
-__all__ = ["STUDY", "variational_gap"]
+__all__ = ["variational_gap"]
 
 EXACT, CLOSED, WRONG = 1e-9, 1e-6, 1e-2
 COUPLINGS = (0.3, 1.0, 3.0)
@@ -189,12 +189,3 @@ def _figure(finding: Finding) -> Figure:
     right.set_ylabel("gap, nats")
     figure.suptitle(f"{finding.claim} {finding.verdict.capitalize()}.", fontsize=8)
     return figure
-
-
-STUDY = Study(
-    "variational_gap",
-    "The mean-field gap is the divergence from the posterior.",
-    variational_gap,
-    (),
-    "seconds",
-)
