@@ -76,6 +76,8 @@ class Session:
     clock: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
     _shown: float = 0.0
+    _began: float = field(default_factory=time.monotonic)
+    _free: float | None = None  # seconds of the budget's clock until the first step was done
 
     def practise(self, learner: nn.Module) -> None:
         """Put a learner in training mode, but for the frozen layers that keep running statistics."""
@@ -96,11 +98,18 @@ class Session:
         self.clock = now
 
     def spent(self) -> float:
-        """Return the fraction of this phase's share of the budget that is spent; 0 without a budget."""
-        if self.settings.budget is None:
+        """Return the fraction of this phase's share of the budget that is spent; 0 without a budget.
+
+        The first step of a process, in which code is compiled and memory is found, is not charged.
+        """
+        if self.settings.budget is None or self._free is None:
             return 0.0
-        seconds = self.position.seconds + time.monotonic() - self.clock
+        seconds = self._seconds() - self._free
         return max(0.0, seconds / self.settings.budget * self.phases - self.position.phase)
+
+    def _seconds(self) -> float:
+        """Return the seconds of training up to now."""
+        return self.position.seconds + time.monotonic() - self.clock
 
     def out_of_time(self) -> bool:
         """Return whether this phase's share of the budget is spent."""
@@ -130,6 +139,8 @@ class Session:
     def after_each(self, phase: Phase, done: float, sums: dict[str, float], taken: int) -> None:
         """Do what is due after a step: show progress, write a checkpoint, obey Ctrl-C."""
         now = time.monotonic()
+        if self._free is None:
+            self._free = now - self._began
         if now - self._shown > 0.2:
             self._shown = now
             self.tick()
