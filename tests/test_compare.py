@@ -18,6 +18,7 @@ from leadline.comparison import Comparison, compare, ranks, seconds_of, told_apa
 from leadline.comparison.comparing import _Crew
 from leadline.comparison.parcels import packed
 from leadline.comparison.plan import Control, Trial
+from leadline.comparison.printing import notes_of
 from leadline.comparison.trial import Terms, control_record, trial_record
 from leadline.core import (
     Batch,
@@ -406,3 +407,9 @@ def test_a_kill_before_the_table_was_written_loses_no_training(tmp_path: Path) -
     (tmp_path / "records" / "broken-0.json").write_text("{")
     again = quick(data, {"coin": far}, out=tmp_path, resume=True)
     assert again.records == json.loads(json.dumps(first.records))
+
+
+def test_a_note_stands_once_for_all_it_is_said_of() -> None:
+    rows = [("mlp", "a"), ("ensemble", "a"), ("ensemble: member 1 (mlp)", "a"), ("pca", None), ("gan", "b")]
+    table = pd.DataFrame(rows, columns=["model", "note"])
+    assert notes_of(table) == ["mlp, ensemble: a", "gan: b"]

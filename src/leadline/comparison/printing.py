@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["printed"]
+__all__ = ["notes_of", "printed"]
 
 _SIGNS = {"lower bound": "≥ ", "upper bound": "≤ ", "estimate": "≈ "}
 _ALWAYS = ("rank", "model", "low", "high", "kind", "unit", "seconds", "parameters", "note")
@@ -27,8 +27,18 @@ def printed(name: str, table: pd.DataFrame, shown: tuple[str, ...]) -> str:
     said = not unit or unit.replace("/", "_per_") == headline
     heads = ["rank", "model", headline if said else f"{headline} [{unit}]", *others, "seconds", "parameters"]
     cells = [heads] + [_cells(row, headline, others) for row in rows if row in measured]
-    notes = [f"  {row['model']}: {row['note']}" for row in rows if _text(row.get("note"))]
-    return "\n".join([name, *_aligned(cells), *notes])
+    return "\n".join([name, *_aligned(cells), *(f"  {note}" for note in notes_of(table))])
+
+
+def notes_of(table: pd.DataFrame) -> list[str]:
+    """Return what is noted of the rows, once for all of one note; a member's only where it is its own."""
+    models: dict[str, list[str]] = {}
+    for row in table.to_dict("records"):
+        if _text(row.get("note")):
+            named = models.setdefault(row["note"], [])
+            if str(row["model"]).partition(": ")[0] not in named:
+                named.append(str(row["model"]))
+    return [f"{', '.join(named)}: {note}" for note, named in models.items()]
 
 
 def _cells(row: dict[Any, Any], headline: str, others: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from leadline.comparison import Comparison
+from leadline.comparison.printing import notes_of
 from leadline.core import DataError, LeadlineError, has_verb
 from leadline.data import Split
 from leadline.measures import TASKS
@@ -130,7 +131,7 @@ def _table(table: pd.DataFrame, task: str) -> Block:
     return Block(
         columns=columns,
         rows=tuple(_row(row, headline, others, span) for row in rows),
-        notes=tuple(f"{row['model']}: {row['note']}" for row in rows if _is_text(row.get("note"))),
+        notes=tuple(notes_of(table)),
         caption="≤ and ≥ mark bounds, ≈ an estimate. Lines are 95 % intervals, all on one scale "
         f"from {number(span[0])} to {number(span[1])}.",
     )
@@ -176,10 +177,6 @@ def _is_number(value: object) -> bool:
     if value is None or value is pd.NA or isinstance(value, (str, bool)):
         return False
     return math.isfinite(float(value))  # type: ignore[arg-type]
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
 
 
 def _label_efficiency(result: Comparison) -> Section | None:
