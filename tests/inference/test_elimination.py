@@ -23,35 +23,8 @@ def test_elimination_agrees_with_enumeration_for_any_kept_variables(directed: bo
         free = [v for v in range(len(graph.sizes)) if v not in evidence]
         kept = np.random.default_rng(seed).permutation(free)[:2].tolist()
         found = eliminate(graph, kept, evidence, order="min_weight" if seed % 2 else "min_fill")
-        assert found.exact
         assert found.log_partition == pytest.approx(log_partition, abs=1e-10)
         np.testing.assert_allclose(found.factor.table, joint.onto(kept).table, atol=1e-12)
-
-
-def test_mini_buckets_bound_from_above_and_the_bound_tightens_with_the_cap() -> None:
-    graph = ising((4, 4), 0.5, 0.1)
-    log_partition = enumerated(graph)[1]
-    bounds = [eliminate(graph, cap=cap).log_partition for cap in (4, 16, 1 << 20)]
-    assert not eliminate(graph, cap=4).exact
-    assert bounds[0] > bounds[1] > log_partition - 1e-12
-    assert bounds[2] == pytest.approx(log_partition, abs=1e-10)
-    for seed in range(30):
-        graph = random_graph(seed, zeros=0.0)
-        assert eliminate(graph, cap=4).log_partition >= enumerated(graph)[1] - 1e-10
-
-
-def test_of_the_buckets_that_are_split_one_is_summed_and_the_others_are_maximised() -> None:
-    left, right = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 1.0], [2.0, 6.0]])
-    graph = FactorGraph((2, 2, 2), (Factor((0, 1), left), Factor((0, 2), right)))
-    # variables 1 and 2 have a neighbour each: their buckets hold one factor and come first, so nothing is
-    # split; with a factor between 1 and 2 every bucket holds two
-    assert eliminate(graph, cap=4).exact
-    triangle = FactorGraph((2, 2, 2), (*graph.factors, Factor((1, 2), np.ones((2, 2)))))
-    found = eliminate(triangle, cap=4)
-    # 0 first: one of (1 + 3, 2 + 4) and (max(5, 2), max(1, 6)), or (3, 4) and (7, 7); then 10 * 11 or 7 * 14
-    bounds = [np.log(10 * 11), np.log(7 * 14)]
-    assert not found.exact
-    assert min(abs(found.log_partition - bound) for bound in bounds) < 1e-12
 
 
 def test_barren_variables_are_left_out_and_answers_stay_the_same() -> None:
@@ -127,7 +100,8 @@ def test_every_method_says_what_it_is_and_is_near_the_truth(method: str) -> None
     truth = JunctionTree(graph).calibrate(evidence)
     found = believe(graph, evidence, method=method)
     tree = method == "loopy" and is_forest(graph.given(evidence))
-    assert found.kind == ("exact" if method in ("auto", "exact") or tree else "estimate")
+    assert found.kind == ("exact" if method in ("auto", "exact", "mini_bucket") or tree else "estimate")
+    assert (found.error.value == 0) == (found.kind == "exact")
     assert found.marginals[0][0] == 1.0
     for v, p in truth.marginals.items():
         assert found.marginals[v] == pytest.approx(p, abs=1e-12 if found.kind == "exact" else 0.15)
@@ -139,7 +113,9 @@ def test_every_method_says_what_it_is_and_is_near_the_truth(method: str) -> None
         assert log_partition.kind == "lower bound"
     if method == "weighting":
         assert log_partition.stderr is not None
+    if method in ("weighting", "gibbs"):
         assert set(found.stderr) == set(found.marginals)
+        assert found.error.value == max(float(e.max()) for e in found.stderr.values())
 
 
 def test_auto_turns_to_an_estimate_where_memory_does_not_allow_the_truth() -> None:
@@ -148,9 +124,12 @@ def test_auto_turns_to_an_estimate_where_memory_does_not_allow_the_truth() -> No
     assert found.kind == "estimate"
     assert "weighting" in found.method
     grid = ising((5, 5), 0.3, 0.1)
-    rough = believe(grid, limit=64)
-    assert "belief propagation" in rough.method
+    told: list[str] = []
+    rough = believe(grid, limit=64, tell=told.append)
+    assert "Gibbs sampling, 40 chains" in rough.method
     assert rough.kind == "estimate"
+    assert rough.needs.startswith("an exact answer needs")
+    assert told == [f"{rough.needs}; approximating"]
     assert rough.log_partition.interval is not None
     low, high = rough.log_partition.interval
     assert low - 1e-9 <= JunctionTree(grid).log_partition() <= high + 1e-9
@@ -161,6 +140,22 @@ def test_auto_turns_to_an_estimate_where_memory_does_not_allow_the_truth() -> No
     assert guess.kind == "lower bound"
     assert guess.log_weight <= best.log_weight + 1e-9
     assert guess.log_weight == pytest.approx(float(grid.log_weight(guess.x[None])[0]))
+
+
+def test_where_no_bound_is_known_the_error_is_the_difference_from_draws_or_unknown() -> None:
+    grid = ising((4, 4), 0.35, 0.1)
+    truth = JunctionTree(grid).calibrate().marginals
+    found = believe(grid, method="loopy")
+    worst = max(float(np.abs(p - truth[v]).max()) for v, p in found.marginals.items())
+    assert "no bound is known" in found.error.protocol
+    assert found.error.stderr is not None
+    assert abs(found.error.value - worst) < 4 * found.error.stderr + 0.005
+    cold = ising((7, 7), 1.0)  # chains freeze, each to one side: no draws to trust
+    error = believe(cold, method="loopy").error
+    assert np.isnan(error.value)
+    assert "unknown" in error.protocol
+    frozen = believe(cold, method="gibbs")
+    assert "do NOT agree" in frozen.error.protocol
 
 
 def test_unknown_methods_and_impossible_evidence_are_refused() -> None:

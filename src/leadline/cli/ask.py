@@ -26,11 +26,17 @@ def infer(  # noqa: PLR0913
         typer.Option(help="MAR: distributions; MAP: the likeliest state; PR: the weight of the evidence."),
     ] = "MAR",
     method: Annotated[
-        str, typer.Option(help="auto (exact where memory allows), exact, loopy, mean_field or weighting.")
+        str,
+        typer.Option(
+            help="auto (exact where memory allows), exact, loopy, mean_field, mini_bucket, weighting, gibbs."
+        ),
     ] = "auto",
     limit: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Most memory of an exact answer, e.g. 4GB [half of free]."),
+        typer.Option(
+            metavar="SIZE",
+            help="Most memory of an exact answer, e.g. 4GB [half of free]; of one table of mini_bucket.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="A file for the answer in the UAI form: .MAR, .MAP or .PR.")
@@ -149,9 +155,10 @@ def _marginals(model: Any, seen: Any, names: list[str] | None, words: Any, out: 
     """Answer MAR."""
     import numpy as np
 
+    from leadline.cli.output import note
     from leadline.data.uai import write_marginals
 
-    answer = model.marginals(seen, names, **words)
+    answer = model.marginals(seen, names, tell=note, **words)
     if out is not None:
         write_marginals([np.array(list(states.values())) for states in answer.states.values()], out)
     return answer

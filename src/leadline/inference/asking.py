@@ -6,49 +6,27 @@ Source:
     Koller and Friedman (2009), Probabilistic Graphical Models, part II.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from leadline.core.errors import DataError, OptionError, ResourceError
+from leadline.core.errors import OptionError, ResourceError
 from leadline.core.quantities import Kind, Quantity
+from leadline.inference.approximate import DAMPING, WAYS, Beliefs, roughly
 from leadline.inference.belief_propagation import is_forest, propagate
 from leadline.inference.elimination import eliminate, relevant
 from leadline.inference.factors import FactorGraph, Floats, Ints
-from leadline.inference.junction_tree import JunctionTree
-from leadline.inference.mean_field import mean_field
+from leadline.inference.junction_tree import JunctionTree, checked_memory, told_need
+from leadline.inference.orders import find_cliques
 from leadline.inference.pruning import pruned
-from leadline.inference.weighting import likelihood_weighting
 
 __all__ = ["METHODS", "Beliefs", "Likeliest", "believe", "likeliest"]
 
-METHODS = ("auto", "exact", "loopy", "mean_field", "weighting")
-_DAMPING = 0.3
-_CAP = 1 << 16  # entries of a table of the mini-bucket bound
+METHODS = ("auto", "exact", *WAYS)
 _LITTLE, _SMALL = 2500, 1e6  # factors times questions, and bytes of tables, that numpy answers in no time
-_FEW = 100.0  # effective draws below which weighted ones are not trusted
-
-
-@dataclass(frozen=True, eq=False)
-class Beliefs:
-    """Distributions of single variables given evidence, and the weight of the evidence.
-
-    Args:
-        marginals: Distribution of each variable that was asked for.
-        log_partition: log of the weight of the evidence, in nats: log Z where there is none. Of an estimate
-            the interval is a certain one, between a lower and an upper bound, unless it has a standard error.
-        kind: What the marginals are: "exact" or "estimate".
-        method: How they were found.
-        stderr: Standard error of each probability, where the method knows one.
-    """
-
-    marginals: dict[int, Floats]
-    log_partition: Quantity
-    kind: Kind
-    method: str
-    stderr: dict[int, Floats] = field(default_factory=dict)
+_TOLD = 1e8  # bytes of tables that are told before they are made
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +56,7 @@ def believe(
     tree: JunctionTree | None = None,
     limit: float | None = None,
     seed: int = 0,
+    tell: Tell | None = None,
 ) -> Beliefs:
     """Return the distributions of the `wanted` variables given evidence.
 
@@ -85,12 +64,16 @@ def believe(
         graph: The factors.
         evidence: Observed states by variable.
         wanted: The variables asked for; all by default.
-        method: "exact" (junction tree), "loopy" (belief propagation), "mean_field", "weighting" (importance
-            sampling of a Bayesian network), or "auto": exact where memory allows, else weighting where enough
-            draws agree with the evidence, else loopy.
+        method: "exact" (junction tree), "loopy" (belief propagation), "mean_field", "mini_bucket" (certain
+            bounds), "weighting" (importance sampling of a Bayesian network), "gibbs" (chains), or "auto":
+            exact where memory allows, else weighting where enough draws agree with the evidence, else chains
+            where they agree with each other, else loopy.
         tree: A junction tree of the graph, if there is one already.
-        limit: Most bytes of tables; half the free memory by default.
-        seed: Seed of the draws of "weighting".
+        limit: Most bytes of tables: of all for an exact answer (half the free memory by default), of one
+            for "mini_bucket".
+        seed: Seed of the draws of "weighting" and "gibbs".
+        tell: Is called with what an exact answer takes, in words, before it takes more than 100 MB, or where
+            it does not fit.
 
     Raises:
         OptionError: If the method is unknown, or not for this graph.
@@ -103,17 +86,15 @@ def believe(
     asked = list(range(len(graph.sizes)) if wanted is None else wanted)
     if method in ("auto", "exact"):
         try:
-            return _exactly(graph, seen, asked, tree, limit)
-        except ResourceError:
+            return _exactly(graph, seen, asked, tree, limit, tell)
+        except ResourceError as error:
             if method == "exact":
                 raise
-        return _roughly(graph, seen, asked, seed)
-    ways: dict[str, Callable[[], Beliefs]] = {
-        "loopy": lambda: _by_propagation(graph, seen, asked),
-        "mean_field": lambda: _by_mean_field(graph, seen, asked),
-        "weighting": lambda: _by_weighting(graph, seen, asked, seed)[0],
-    }
-    return ways[method]()
+            needs, _, _ = str(error).partition(";")
+        if tell is not None:
+            tell(f"{needs}; approximating")
+        return replace(roughly(graph, seen, asked, seed), needs=needs)
+    return WAYS[method](graph, seen, asked, seed, limit)
 
 
 def likeliest(
@@ -154,7 +135,7 @@ def likeliest(
                 raise
     elif method != "loopy":
         raise OptionError(f"method {method!r} finds no likeliest state; use 'exact' or 'loopy'")
-    damping = 0.0 if is_forest(graph.given(seen)) else _DAMPING
+    damping = 0.0 if is_forest(graph.given(seen)) else DAMPING
     best = propagate(graph, seen, maxima=True, damping=damping)
     told = f"max-product belief propagation, {best.rounds} rounds"
     return Likeliest(best.x, best.log_partition, "exact" if best.exact else "lower bound", told)
@@ -172,6 +153,7 @@ def _exactly(
     asked: list[int],
     tree: JunctionTree | None,
     limit: float | None,
+    tell: Tell | None,
 ) -> Beliefs:
     """Return exact beliefs: from the tree that there is, or by the way that suits one question."""
     if tree is not None:
@@ -180,7 +162,7 @@ def _exactly(
         return Beliefs(marginals, Quantity(answer.log_partition, "nats"), "exact", "junction tree")
     # evidence, and what cannot matter or cannot be, leave the graph before its cliques are sought
     small = pruned(relevant(graph, asked, seen).given(seen))
-    found, log_partition, told = _once(small.graph, asked, limit)
+    found, log_partition, told = _once(small.graph, asked, limit, tell)
     marginals = {
         v: np.eye(graph.sizes[v])[seen[v]] if v in seen else small.widened(v, found[v], graph.sizes[v])
         for v in asked
@@ -189,7 +171,7 @@ def _exactly(
 
 
 def _once(
-    graph: FactorGraph, asked: list[int], limit: float | None
+    graph: FactorGraph, asked: list[int], limit: float | None, tell: Tell | None
 ) -> tuple[Mapping[int, Floats], float, str]:
     """Return marginals and log Z: of little by elimination, which needs no compiled loops, else by a tree."""
     if (1 + len(asked)) * len(graph.factors) <= _LITTLE:
@@ -201,73 +183,9 @@ def _once(
             pass
         else:
             return tables, log_partition, "variable elimination"
-    answer = JunctionTree(graph, limit=limit).calibrate(None, asked)
+    cliques = find_cliques(graph)
+    checked_memory(cliques, limit)
+    if tell is not None and cliques.states * 8 > _TOLD:
+        tell(told_need(cliques))
+    answer = JunctionTree(graph, cliques, limit).calibrate(None, asked)
     return answer.marginals, answer.log_partition, "junction tree"
-
-
-def _roughly(graph: FactorGraph, seen: Mapping[int, int], asked: list[int], seed: int) -> Beliefs:
-    """Return weighted draws if there are enough that agree with the evidence, else loopy beliefs."""
-    try:
-        found, effective = _by_weighting(graph, seen, asked, seed)
-    except (OptionError, DataError):
-        effective = 0.0
-    if effective >= _FEW:
-        return found
-    return _by_propagation(graph, seen, asked)
-
-
-def _by_weighting(
-    graph: FactorGraph, seen: Mapping[int, int], asked: list[int], seed: int
-) -> tuple[Beliefs, float]:
-    """Return beliefs of weighted draws, and how many effective ones there were."""
-    found = likelihood_weighting(graph, seen, seed=seed)
-    effective = found.effective_sample_size
-    log_partition = Quantity(
-        found.log_partition,
-        "nats",
-        "estimate",
-        stderr=found.log_stderr,
-        interval=(
-            found.log_partition - 1.96 * found.log_stderr,
-            found.log_partition + 1.96 * found.log_stderr,
-        ),
-        protocol="likelihood weighting",
-    )
-    told = f"likelihood weighting, {effective:.0f} effective draws"
-    marginals = {v: found.marginals[v] for v in asked}
-    stderr = {v: found.stderr[v] for v in asked}
-    return Beliefs(marginals, log_partition, "estimate", told, stderr), effective
-
-
-def _by_propagation(graph: FactorGraph, seen: Mapping[int, int], asked: list[int]) -> Beliefs:
-    """Return beliefs of messages, with log Z between the mean-field and the mini-bucket bound."""
-    damping = 0.0 if is_forest(graph.given(seen)) else _DAMPING
-    found = propagate(graph, seen, damping=damping, tolerance=1e-8)
-    settled = "settled" if found.converged else "NOT settled"
-    told = f"belief propagation, {settled} after {found.rounds} rounds"
-    kind: Kind = "exact" if found.exact else "estimate"
-    interval = None
-    if not found.exact:
-        interval = (mean_field(graph, seen, start=found.marginals).bound, _upper_bound(graph, seen))
-        told += ", error unknown"
-    log_partition = Quantity(
-        found.log_partition, "nats", kind, interval=interval, protocol="Bethe free energy"
-    )
-    return Beliefs({v: found.marginals[v] for v in asked}, log_partition, kind, told)
-
-
-def _by_mean_field(graph: FactorGraph, seen: Mapping[int, int], asked: list[int]) -> Beliefs:
-    """Return mean-field beliefs, and the bound as log Z with the mini-bucket bound above it."""
-    found = mean_field(graph, seen)
-    interval = (found.bound, _upper_bound(graph, seen))
-    log_partition = Quantity(found.bound, "nats", "lower bound", interval=interval, protocol="mean field")
-    told = f"naive mean field, {len(found.bounds) - 1} rounds, error unknown"
-    return Beliefs({v: found.marginals[v] for v in asked}, log_partition, "estimate", told)
-
-
-def _upper_bound(graph: FactorGraph, seen: Mapping[int, int]) -> float:
-    """Return an upper bound of log Z in nats."""
-    try:
-        return eliminate(graph, (), seen, cap=_CAP).log_partition
-    except ResourceError:
-        return math.inf

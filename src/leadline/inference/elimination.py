@@ -1,9 +1,6 @@
-r"""Variable elimination: one question, one pass; and its bound for questions that are too large.
+r"""Variable elimination: one question, one pass.
 
     sum_{x_v} prod_f f = (prod_{f without v} f) * sum_{x_v} prod_{f with v} f
-
-The factors that hold v make a bucket. Where a bucket's product would be larger than a cap it is split into
-mini-buckets, of which one is summed and the others are maximised; what comes out is then an upper bound of Z.
 
 Before any table is touched, a question leaves out what cannot matter: a child nobody asked about, that is not
 observed and has no children left, sums to one (a barren variable).
@@ -13,7 +10,6 @@ Symbols:
 
 Source:
     Koller and Friedman (2009), Probabilistic Graphical Models, section 9.3. Barren: Shachter (1986).
-    Dechter and Rish (2003), Mini-buckets: a general scheme for bounded inference, JACM 50(2).
 """
 
 import math
@@ -27,7 +23,7 @@ from leadline.inference.factors import Factor, FactorGraph, multiplied
 from leadline.inference.junction_tree import checked_memory
 from leadline.inference.orders import Order, find_cliques
 
-__all__ = ["Eliminated", "eliminate", "relevant"]
+__all__ = ["Eliminated", "Path", "eliminate", "elimination_path", "relevant"]
 
 _FEW = 100
 
@@ -37,14 +33,12 @@ class Eliminated:
     """What is left when all other variables are gone.
 
     Args:
-        factor: p(kept | evidence) over the kept variables, if `exact`; else a normalised guess at it.
-        log_partition: Log of the weight of the evidence in nats; an upper bound if not `exact`.
-        exact: Whether no bucket was split.
+        factor: p(kept | evidence) over the kept variables.
+        log_partition: Log of the weight of the evidence in nats.
     """
 
     factor: Factor
     log_partition: float
-    exact: bool
 
 
 def relevant(graph: FactorGraph, kept: Iterable[int], evidence: Iterable[int] = ()) -> FactorGraph:
@@ -75,7 +69,6 @@ def eliminate(
     evidence: Mapping[int, int] | None = None,
     *,
     order: Order = "min_fill",
-    cap: int | None = None,
     limit: float | None = None,
 ) -> Eliminated:
     """Return the joint distribution of the kept variables given evidence, all others summed out.
@@ -85,19 +78,17 @@ def eliminate(
         kept: Variables to keep; the axes of the answer come in this order.
         evidence: Observed states by variable; none of them kept.
         order: The order of elimination.
-        cap: Most entries of a table; larger products are split, and the answer is a bound. No cap by default.
-        limit: Most bytes of all tables where there is no cap; half the free memory by default.
+        limit: Most bytes of all tables; half the free memory by default.
 
     Raises:
-        ResourceError: If there is no cap and the tables would take more than `limit`.
+        ResourceError: If the tables would take more than `limit`.
         DataError: If the evidence has probability zero.
     """
     seen = relevant(graph, kept, evidence or {}).given(evidence or {})
     held = FactorGraph(seen.sizes, (*seen.factors, _ones(kept, seen.sizes)))
-    path = _path(held, order)
-    if cap is None:
-        checked_memory(path, limit)
-    factors, log_scale, exact = list(seen.factors), 0.0, True
+    path = elimination_path(held, order)
+    checked_memory(path, limit)
+    factors, log_scale = list(seen.factors), 0.0
     free = sum(
         math.log(seen.sizes[v]) for v in range(len(seen.sizes)) if not seen.factors_of[v] and v not in kept
     )
@@ -106,25 +97,23 @@ def eliminate(
             continue
         bucket = [factor for factor in factors if v in factor.scope]
         factors = [factor for factor in factors if v not in factor.scope]
-        groups = _split(bucket, seen.sizes, cap)
-        exact = exact and len(groups) <= 1
-        for place, group in enumerate(groups):
-            product = multiplied(group)
-            left = product.summed([v]) if place == 0 else product.maximised([v])
-            scale = float(left.table.max())
-            if scale == 0.0:
-                raise DataError("the evidence has probability zero")
-            log_scale += math.log(scale)
-            factors.append(Factor(left.scope, left.table / scale))
+        if not bucket:
+            continue
+        left = multiplied(bucket).summed([v])
+        scale = float(left.table.max())
+        if scale == 0.0:
+            raise DataError("the evidence has probability zero")
+        log_scale += math.log(scale)
+        factors.append(Factor(left.scope, left.table / scale))
     answer = multiplied([*factors, _ones(kept, seen.sizes)]).onto(tuple(kept))
     total = float(answer.table.sum())
     if total == 0.0:
         raise DataError("the evidence has probability zero")
-    return Eliminated(answer.normalised(), math.log(total) + log_scale + free, exact)
+    return Eliminated(answer.normalised(), math.log(total) + log_scale + free)
 
 
 @dataclass(frozen=True, eq=False)
-class _Path:
+class Path:
     """An order of elimination, with what its tables take."""
 
     order: list[int]
@@ -132,11 +121,11 @@ class _Path:
     width: int
 
 
-def _path(graph: FactorGraph, order: Order) -> _Path:
+def elimination_path(graph: FactorGraph, order: Order) -> Path:
     """Return an order: of few variables by sets, which asks nothing of a compiler, else by `orders`."""
     if sum(size > 1 for size in graph.sizes) > _FEW:
         cliques = find_cliques(graph, order)
-        return _Path([int(v) for v in cliques.order], cliques.states, cliques.width)
+        return Path([int(v) for v in cliques.order], cliques.states, cliques.width)
     logs = [math.log(size) for size in graph.sizes]
     near = {
         v: {u for u in graph.neighbours[v] if logs[u] > 0} if logs[v] > 0 else set() for v in range(len(logs))
@@ -161,24 +150,8 @@ def _path(graph: FactorGraph, order: Order) -> _Path:
             near[u] -= {u, v}
         for u in beside.union(*(near[u] for u in beside)):
             scores[u] = score(u)
-    return _Path(taken, states, width)
+    return Path(taken, states, width)
 
 
 def _ones(variables: Sequence[int], sizes: Sequence[int]) -> Factor:
     return Factor(tuple(variables), np.ones([sizes[v] for v in variables]))
-
-
-def _split(bucket: list[Factor], sizes: Sequence[int], cap: int | None) -> list[list[Factor]]:
-    """Return a bucket's factors in groups whose products have at most `cap` entries, the largest first."""
-    if cap is None:
-        return [bucket] if bucket else []
-    groups: list[tuple[set[int], list[Factor]]] = []
-    for factor in sorted(bucket, key=lambda factor: -factor.table.size):
-        for scope, group in groups:
-            if math.prod(sizes[u] for u in scope | set(factor.scope)) <= cap:
-                scope.update(factor.scope)
-                group.append(factor)
-                break
-        else:
-            groups.append((set(factor.scope), [factor]))
-    return [group for _, group in groups]

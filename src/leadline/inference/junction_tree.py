@@ -40,7 +40,7 @@ from leadline.inference.sweeps import (
     trace,
 )
 
-__all__ = ["Calibrated", "JunctionTree", "Sized", "available_memory", "checked_memory"]
+__all__ = ["Calibrated", "JunctionTree", "Sized", "available_memory", "checked_memory", "told_need"]
 
 _BYTES = 8
 
@@ -77,10 +77,17 @@ def checked_memory(cliques: Sized, limit: float | None) -> None:
     need = cliques.states * _BYTES
     if need > most:
         raise ResourceError(
-            f"an exact answer needs {_size(need)} for tables of up to {cliques.width + 1} variables "
-            f"(treewidth at most {cliques.width}), more than the limit of {_size(most)}; "
-            "use method='loopy' or raise the limit"
+            f"{told_need(cliques)}, more than the limit of {_size(most)}; "
+            "use another method, as 'auto' does, or raise the limit"
         )
+
+
+def told_need(cliques: Sized) -> str:
+    """Return in words what an exact answer would take."""
+    return (
+        f"an exact answer needs {_size(cliques.states * _BYTES)} for tables of up to {cliques.width + 1} "
+        f"variables (treewidth at most {cliques.width})"
+    )
 
 
 def _size(count: float) -> str:

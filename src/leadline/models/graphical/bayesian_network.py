@@ -221,11 +221,16 @@ class BayesianNetwork(FactorModel):
         return None if self._gaps else True
 
     def sample(
-        self, n: int, generator: torch.Generator | None = None, *, evidence: Evidence | None = None
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        *,
+        evidence: Evidence | None = None,
+        method: str = "auto",
     ) -> Tensor:
-        """Return `n` independent draws (n, d): parents first, or from the junction tree given evidence."""
-        if evidence:
-            return super().sample(n, generator, evidence=evidence)
+        """Return `n` independent draws (n, d): parents first; given evidence as `FactorModel.sample` does."""
+        if evidence or method != "auto":
+            return super().sample(n, generator, evidence=evidence, method=method)
         x = torch.zeros(n, len(self.variables.sizes), dtype=torch.int64, device=self.device)
         flat, families = self._flat(), self._families()
         for v in topological_order(self.parents):

@@ -39,7 +39,7 @@ __all__ = ["OBJECTIVES", "FieldModel"]
 OBJECTIVES = ("auto", "exact", "pseudo", "persistent")
 _EASY = 1 << 20  # numbers in all tables of a junction tree that a training may calibrate at every step
 _MOST = 1 << 26  # and that an answer may
-_CHAINS, _TEMPERATURES, _BURN_IN = 100, 500, 1000
+_CHAINS, _TEMPERATURES = 100, 500
 
 
 class FieldModel(FactorModel):
@@ -118,25 +118,25 @@ class FieldModel(FactorModel):
         return self._log_weight(self.particles).mean() - self._log_weight(s).mean()
 
     def sample(
-        self, n: int, generator: torch.Generator | None = None, *, evidence: Evidence | None = None
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        *,
+        evidence: Evidence | None = None,
+        method: str = "auto",
     ) -> Tensor:
-        """Return `n` draws given evidence: exact from the junction tree, or ends of Gibbs chains.
+        """Return `n` draws given evidence, as `FactorModel.sample` does; "auto" turns to chains by itself.
 
-        Where the tree would be large each draw is the state of a chain of its own after 1,000 sweeps.
+        Where the tree would be large each draw is the state of a Gibbs chain of its own after 1,000 sweeps.
 
         Raises:
-            OptionError: If a variable or state of the evidence is unknown.
+            OptionError: If a variable, a state or the method is unknown, or chains could be cut off.
+            ResourceError: If the method is "exact" and memory does not allow the tree.
             DataError: If the evidence has probability zero.
         """
-        if self._tree_size(self.scopes) <= _MOST:
-            return self.samples(super().sample(n, generator, evidence=evidence))
-        seen = self.observed(evidence)
-        kernel = Gibbs(self.factor_graph().given(seen), sweeps=_BURN_IN)
-        state, _ = kernel.step(kernel.init(kernel.start(n, generator)), generator)
-        found = state.position
-        for v, s in seen.items():
-            found[:, v] = s
-        return self.samples(found.to(self.device))
+        if method == "auto" and self._tree_size(self.scopes) > _MOST:
+            method = "gibbs"
+        return self.samples(super().sample(n, generator, evidence=evidence, method=method))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log p(x) of each row, in nats; `density` says how Z was found: (n, *shape) -> (n,).

@@ -1,4 +1,4 @@
-r"""What every model over categories that is a product of factors can be asked, and its answers by name.
+r"""What every model over categories that is a product of factors can be asked.
 
     marginals   p(x_v | evidence)            map    argmax_x p(x | evidence)
     log_partition   log sum_x f(x, evidence)      sample    x ~ p(x | evidence)
@@ -8,20 +8,20 @@ Source:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import log
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Categories, Diagram, Domain, Kind, OptionError, Quantity, ResourceError
-from leadline.core.errors import nearest
+from leadline.core import Categories, Diagram, Domain, OptionError, Quantity, ResourceError
+from leadline.core.errors import nearest, unknown_name
 from leadline.inference.asking import Beliefs, believe, likeliest
 from leadline.inference.factors import FactorGraph
+from leadline.inference.gibbs_answers import IslandsError, gibbs_draws
 from leadline.inference.graphs import maximal_cliques
 from leadline.inference.junction_tree import JunctionTree, checked_memory
+from leadline.models.graphical.answers import Assignment, Marginals
 
 _KEPT = 2e8  # bytes of a tree that is kept from question to question
 
@@ -29,82 +29,6 @@ __all__ = ["Assignment", "Evidence", "FactorModel", "Marginals"]
 
 Evidence = Mapping[str, str | int] | Mapping[int, str | int]
 Variables = str | int | Sequence[str | int]
-
-
-@dataclass(frozen=True)
-class Marginals:
-    """Distributions by name of variable and state.
-
-    Args:
-        kind: "exact" or "estimate".
-        method: How they were found.
-        states: p of each state of each variable that was asked for.
-        log_partition: Log of the weight of the evidence, in nats: log p(evidence) of a Bayesian network.
-        stderr: Standard error of each probability, where the method knows one.
-    """
-
-    kind: Kind
-    method: str
-    states: dict[str, dict[str, float]]
-    log_partition: Quantity
-    stderr: dict[str, dict[str, float]] = field(default_factory=dict)
-
-    def __getitem__(self, variable: str) -> dict[str, float]:
-        return self.states[variable]
-
-    def __str__(self) -> str:
-        width = max((len(name) for name in self.states), default=0)
-        lines = [
-            f"{self.kind}, by {self.method}; log10 partition {self.log_partition.scaled(1 / log(10), '')}"
-        ]
-        for name, states in self.states.items():
-            cells = [f"{state} {p:.4f}{self._spread(name, state)}" for state, p in states.items()]
-            lines.append(f"{name.ljust(width)}  {'  '.join(cells)}")
-        return "\n".join(lines)
-
-    def _spread(self, name: str, state: str) -> str:
-        return f" ± {self.stderr[name][state]:.1g}" if name in self.stderr else ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values; the partition function as log10, as inference competitions have it."""
-        told: dict[str, Any] = {
-            "kind": self.kind,
-            "method": self.method,
-            "marginals": self.states,
-            "log10_partition": self.log_partition.value / log(10),
-            "log_partition": self.log_partition.to_json(),
-        }
-        return told | ({"stderr": self.stderr} if self.stderr else {})
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A state of all variables, by name.
-
-    Args:
-        kind: "exact", or "lower bound" where a likelier state may exist.
-        method: How it was found.
-        states: The state of each variable.
-        log_weight: Log of the product of all factors there, in nats: log p(x) of a Bayesian network.
-    """
-
-    kind: Kind
-    method: str
-    states: dict[str, str]
-    log_weight: float
-
-    def __str__(self) -> str:
-        pairs = ", ".join(f"{name}={state}" for name, state in self.states.items())
-        return f"{self.kind}, by {self.method}; log10 weight {self.log_weight / log(10):.6g}\n{pairs}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "kind": self.kind,
-            "method": self.method,
-            "map": self.states,
-            "log10_weight": self.log_weight / log(10),
-        }
 
 
 class FactorModel(nn.Module, ABC):
@@ -169,17 +93,19 @@ class FactorModel(nn.Module, ABC):
         *,
         method: str = "auto",
         limit: float | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> Marginals:
         """Return the distribution of each of `variables` (all by default) given evidence.
 
         Args:
             evidence: Observed states: names, or numbers, of variables and states.
             variables: What is asked for; fewer cost less.
-            method: How to find them; "auto" is exact where memory allows.
+            method: How to find them (`inference.asking.METHODS`); "auto" is exact where memory allows.
             limit: Most bytes of tables; half the free memory by default.
+            tell: Is called with what an exact answer takes before it takes more than 100 MB, or cannot.
 
         Raises:
-            OptionError: If a variable, a state or the method is unknown.
+            OptionError: If a variable, a state or the method is unknown, or the method is not for this model.
             ResourceError: If the method is "exact" and memory does not allow it.
             DataError: If the evidence has probability zero.
         """
@@ -187,7 +113,11 @@ class FactorModel(nn.Module, ABC):
         wanted = None if variables is None else [self._variable(v) for v in variables]
         tree = self._kept_tree(method, limit)
         graph = self.factor_graph() if tree is None else tree.graph
-        return self._named(believe(graph, seen, wanted, method=method, tree=tree, limit=limit))
+        try:
+            found = believe(graph, seen, wanted, method=method, tree=tree, limit=limit, tell=tell)
+        except IslandsError as error:
+            raise IslandsError(error.scope, [self.variable_name(v) for v in error.scope]) from None
+        return self._named(found)
 
     def map(
         self, evidence: Evidence | None = None, *, method: str = "auto", limit: float | None = None
@@ -210,15 +140,31 @@ class FactorModel(nn.Module, ABC):
         return believe(self.factor_graph(), seen, (), method=method, limit=limit).log_partition
 
     def sample(
-        self, n: int, generator: torch.Generator | None = None, *, evidence: Evidence | None = None
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        *,
+        evidence: Evidence | None = None,
+        method: str = "auto",
     ) -> Tensor:
-        """Return `n` independent exact draws given evidence, (n, d), by walking down the junction tree.
+        """Return `n` independent draws given evidence, (n, d).
+
+        Args:
+            n: How many.
+            generator: Where chance comes from.
+            evidence: Observed states by variable.
+            method: "auto" or "exact" walk down the junction tree; "gibbs" are the ends of chains of 1,000
+                sweeps each, which need no tree and are only as good as the chains mix.
 
         Raises:
-            OptionError: If a variable or state of the evidence is unknown.
+            OptionError: If a variable, a state or the method is unknown, or chains could be cut off.
             ResourceError: If memory does not allow the tree.
             DataError: If the evidence has probability zero.
         """
+        if method not in ("auto", "exact", "gibbs"):
+            raise unknown_name("method", method, ("auto", "exact", "gibbs"))
+        if method == "gibbs":
+            return self._chain_ends(n, generator, evidence)[:, : self.domain.dims]
         tree = self._junction_tree(None)
         uniforms = torch.rand(n, len(tree.cliques.own), dtype=torch.float64, generator=_on_cpu(generator))
         x = torch.from_numpy(tree.sample(uniforms.numpy(), self.observed(evidence))).to(self.device)
@@ -270,6 +216,14 @@ class FactorModel(nn.Module, ABC):
         self.make_room(shapes)
         super()._load_from_state_dict(state, prefix, *rest)
 
+    def _chain_ends(self, n: int, generator: torch.Generator | None, evidence: Evidence | None) -> Tensor:
+        """Return the ends of `n` Gibbs chains given evidence, all variables: (n, d)."""
+        try:
+            found = gibbs_draws(self.factor_graph(), n, self.observed(evidence), _on_cpu(generator))
+        except IslandsError as error:
+            raise IslandsError(error.scope, [self.variable_name(v) for v in error.scope]) from None
+        return found.to(self.device)
+
     def _several(self, variables: Variables) -> list[int]:
         """Return the numbers of one or more variables."""
         some = [variables] if isinstance(variables, (str, int)) else variables
@@ -307,8 +261,16 @@ class FactorModel(nn.Module, ABC):
                 for v, table in tables.items()
             }
 
+        low, high = by_name(found.low), by_name(found.high)
         return Marginals(
-            found.kind, found.method, by_name(found.marginals), found.log_partition, by_name(found.stderr)
+            found.kind,
+            found.method,
+            by_name(found.marginals),
+            found.log_partition,
+            found.error,
+            by_name(found.stderr),
+            {name: {s: (p, high[name][s]) for s, p in states.items()} for name, states in low.items()},
+            found.needs,
         )
 
     def _kept_tree(self, method: str, limit: float | None) -> JunctionTree | None:

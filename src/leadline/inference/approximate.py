@@ -1,0 +1,227 @@
+r"""Answers where exactness does not fit, each with what is known of its error.
+
+    weighting, gibbs      standard errors of the draws
+    mini_bucket           certain bounds
+    loopy, mean_field     no bound is known: the largest difference from draws, where draws can be had
+
+Source:
+    Koller and Friedman (2009), Probabilistic Graphical Models, chapters 11 and 12; and see each method.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from leadline.core.errors import DataError, OptionError, ResourceError
+from leadline.core.quantities import Kind, Quantity
+from leadline.inference.belief_propagation import is_forest, propagate
+from leadline.inference.buckets import CAP, bound_marginals, bound_partition
+from leadline.inference.elimination import relevant
+from leadline.inference.factors import FactorGraph, Floats
+from leadline.inference.gibbs_answers import Walked, gibbs_marginals
+from leadline.inference.mean_field import mean_field
+from leadline.inference.pruning import pruned
+from leadline.inference.weighting import likelihood_weighting
+
+__all__ = ["DAMPING", "WAYS", "Beliefs", "roughly"]
+
+DAMPING = 0.3
+_FEW = 100.0  # effective draws below which weighted ones are not trusted
+_MANY = 2000  # variables beyond which chains are not run unasked
+_SMALL_CAP = 1 << 12  # entries of a table where more than a few marginals are bounded, a pass each
+Tables = dict[int, Floats]
+Seen = Mapping[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Beliefs:
+    """Distributions of single variables given evidence, and the weight of the evidence.
+
+    Args:
+        marginals: Distribution of each variable that was asked for.
+        log_partition: log of the weight of the evidence, in nats: log Z where there is none. Of an estimate
+            the interval is a certain one, between a lower and an upper bound, unless it has a standard error.
+        kind: What the marginals are: "exact" or "estimate".
+        method: How they were found.
+        error: How far a probability may be off, and how that is known; NaN where nothing is.
+        stderr: Standard error of each probability, where the method knows one.
+        low: Certain lower bound of each probability, where the method knows one.
+        high: Certain upper bound of each.
+        needs: What an exact answer would have taken, where that was too much.
+    """
+
+    marginals: Tables
+    log_partition: Quantity
+    kind: Kind
+    method: str
+    error: Quantity = field(default_factory=lambda: Quantity(0.0))
+    stderr: Tables = field(default_factory=dict)
+    low: Tables = field(default_factory=dict)
+    high: Tables = field(default_factory=dict)
+    needs: str = ""
+
+
+def roughly(graph: FactorGraph, seen: Seen, asked: list[int], seed: int) -> Beliefs:
+    """Return weighted draws if enough agree with the evidence, else chains that agree, else loopy beliefs."""
+    drawn = _drawn(graph, seen, asked, seed)
+    return drawn if drawn is not None else _by_propagation(graph, seen, asked, seed, None)
+
+
+def _drawn(graph: FactorGraph, seen: Seen, asked: list[int], seed: int) -> Beliefs | None:
+    """Return what draws say whose errors can be trusted, None if there are none."""
+    try:
+        weighted, effective = _weighted(graph, seen, asked, seed)
+    except (OptionError, DataError):
+        effective = 0.0
+    if effective >= _FEW:
+        return weighted
+    if sum(size > 1 for size in graph.sizes) > _MANY:
+        return None
+    try:
+        walked = gibbs_marginals(graph, seen, asked, seed=seed)
+    except OptionError:
+        return None
+    return _from_chains(graph, seen, walked) if walked.settled else None
+
+
+def _weighted(graph: FactorGraph, seen: Seen, asked: list[int], seed: int) -> tuple[Beliefs, float]:
+    """Return beliefs of weighted draws, and how many effective ones there were."""
+    found = likelihood_weighting(graph, seen, seed=seed)
+    effective = found.effective_sample_size
+    log_partition = Quantity(
+        found.log_partition,
+        "nats",
+        "estimate",
+        stderr=found.log_stderr,
+        interval=(
+            found.log_partition - 1.96 * found.log_stderr,
+            found.log_partition + 1.96 * found.log_stderr,
+        ),
+        protocol="likelihood weighting",
+    )
+    told = f"likelihood weighting, {effective:.0f} effective draws"
+    marginals = {v: found.marginals[v] for v in asked}
+    stderr = {v: found.stderr[v] for v in asked}
+    trust = "" if effective >= _FEW else "; too few effective draws for it to be trusted"
+    error = Quantity(_largest(stderr), "", "estimate", protocol=f"largest standard error{trust}")
+    return Beliefs(marginals, log_partition, "estimate", told, error, stderr), effective
+
+
+def _by_weighting(graph: FactorGraph, seen: Seen, asked: list[int], seed: int, _: float | None) -> Beliefs:
+    """Return beliefs of weighted draws."""
+    return _weighted(graph, seen, asked, seed)[0]
+
+
+def _by_chains(graph: FactorGraph, seen: Seen, asked: list[int], seed: int, _: float | None) -> Beliefs:
+    """Return beliefs of Gibbs chains, with log Z between two bounds."""
+    return _from_chains(graph, seen, gibbs_marginals(graph, seen, asked, seed=seed))
+
+
+def _from_chains(graph: FactorGraph, seen: Seen, walked: Walked) -> Beliefs:
+    """Return what chains say as beliefs."""
+    told = (
+        f"Gibbs sampling, {walked.chains} chains of {walked.draws} draws, R-hat at most {walked.r_hat:.3f}, "
+        f"{walked.effective:.0f} effective draws or more"
+    )
+    trust = "" if walked.settled else "; the chains do NOT agree (R-hat above 1.01), so it cannot be trusted"
+    error = Quantity(_largest(walked.stderr), "", "estimate", protocol=f"largest standard error{trust}")
+    low, high = _between(graph, seen, None)
+    log_partition = Quantity(high, "nats", "upper bound", interval=(low, high), protocol="mini-buckets")
+    return Beliefs(walked.marginals, log_partition, "estimate", told, error, walked.stderr)
+
+
+def _by_propagation(graph: FactorGraph, seen: Seen, asked: list[int], seed: int, _: float | None) -> Beliefs:
+    """Return beliefs of messages, with log Z between the mean-field and the mini-bucket bound."""
+    damping = 0.0 if is_forest(graph.given(seen)) else DAMPING
+    found = propagate(graph, seen, damping=damping, tolerance=1e-8)
+    settled = "settled" if found.converged else "NOT settled"
+    told = f"belief propagation, {settled} after {found.rounds} rounds"
+    marginals = {v: found.marginals[v] for v in asked}
+    if found.exact:
+        return Beliefs(marginals, Quantity(found.log_partition, "nats"), "exact", told)
+    interval = _between(graph, seen, found.marginals)
+    log_partition = Quantity(
+        found.log_partition, "nats", "estimate", interval=interval, protocol="Bethe free energy"
+    )
+    return Beliefs(marginals, log_partition, "estimate", told, _checked(graph, seen, marginals, seed))
+
+
+def _by_mean_field(graph: FactorGraph, seen: Seen, asked: list[int], seed: int, _: float | None) -> Beliefs:
+    """Return mean-field beliefs, and the bound as log Z with the mini-bucket bound above it."""
+    found = mean_field(graph, seen)
+    interval = _between(graph, seen, None, found.bound)
+    log_partition = Quantity(found.bound, "nats", "lower bound", interval=interval, protocol="mean field")
+    told = f"naive mean field, {len(found.bounds) - 1} rounds"
+    marginals = {v: found.marginals[v] for v in asked}
+    return Beliefs(marginals, log_partition, "estimate", told, _checked(graph, seen, marginals, seed))
+
+
+def _by_buckets(graph: FactorGraph, seen: Seen, asked: list[int], _: int, limit: float | None) -> Beliefs:
+    """Return certain bounds of log Z and of each probability, and a guess between them."""
+    small = pruned(relevant(graph, asked, seen).given(seen))
+    cap = (CAP if len(asked) <= 8 else _SMALL_CAP) if limit is None else max(1, int(limit / 8))
+    found = bound_marginals(small.graph, None, asked, cap=cap)
+
+    def whole(tables: Tables) -> Tables:
+        return {
+            v: np.eye(graph.sizes[v])[seen[v]] if v in seen else small.widened(v, p, graph.sizes[v])
+            for v, p in tables.items()
+        }
+
+    guess, low, high = whole(found.guess), whole(found.low), whole(found.high)
+    gaps = {v: np.maximum(high[v] - guess[v], guess[v] - low[v]) for v in asked}
+    told = f"weighted mini-buckets, tables of at most {cap} entries"
+    if found.exact:
+        return Beliefs(guess, Quantity(found.upper, "nats"), "exact", f"{told}, none split")
+    log_partition = Quantity(
+        found.upper, "nats", "upper bound", interval=(found.lower, found.upper), protocol="mini-buckets"
+    )
+    error = Quantity(_largest(gaps), "", "upper bound", protocol="certain bounds")
+    return Beliefs(guess, log_partition, "estimate", told, error, low=low, high=high)
+
+
+def _checked(graph: FactorGraph, seen: Seen, marginals: Tables, seed: int) -> Quantity:
+    """Return the largest difference from draws: all that can be said where no bound is known."""
+    drawn = _drawn(graph, seen, list(marginals), seed)
+    if drawn is None:
+        return Quantity(
+            math.nan, "", "estimate", protocol="unknown: there is no bound, and no draws to trust"
+        )
+    gaps = [
+        (float(gap), float(spread))
+        for v, p in marginals.items()
+        for gap, spread in zip(np.abs(p - drawn.marginals[v]), drawn.stderr[v], strict=True)
+    ]
+    gap, spread = max(gaps, default=(0.0, 0.0))
+    how = drawn.method.partition(",")[0]
+    told = f"no bound is known; largest difference from draws ({how})"
+    return Quantity(gap, "", "estimate", stderr=spread, protocol=told)
+
+
+def _between(
+    graph: FactorGraph, seen: Seen, start: list[Floats] | None, known: float | None = None
+) -> tuple[float, float]:
+    """Return bounds of log Z in nats: of mean field, or a `known` one, and of mini-buckets."""
+    lower = mean_field(graph, seen, start=start).bound if known is None else known
+    try:
+        below, above = bound_partition(pruned(relevant(graph, (), seen).given(seen)).graph)
+    except ResourceError:
+        return lower, math.inf
+    return max(lower, below), above
+
+
+def _largest(tables: Tables) -> float:
+    """Return the largest number in tables; zero of none."""
+    return max((float(table.max(initial=0.0)) for table in tables.values()), default=0.0)
+
+
+Way = Callable[[FactorGraph, Seen, list[int], int, float | None], Beliefs]
+WAYS: dict[str, Way] = {
+    "loopy": _by_propagation,
+    "mean_field": _by_mean_field,
+    "mini_bucket": _by_buckets,
+    "weighting": _by_weighting,
+    "gibbs": _by_chains,
+}
