@@ -341,6 +341,64 @@ def test_draws_go_on_where_they_stood() -> None:
     assert torch.equal(whole.draws, torch.cat([first.draws, rest.draws], 1))
 
 
+@pytest.mark.parametrize("warmup", [10, 20, 50])
+@pytest.mark.parametrize("kernel", ["nuts", "hmc", "mala", "random walk"])
+def test_a_warm_up_of_a_few_steps_of_many_chains_leaves_a_step_that_works(kernel: str, warmup: int) -> None:
+    found = chains.sample(
+        lambda x: -0.5 * x.square().sum(1), torch.zeros(300, 3).double(), kernel, warmup=warmup, draws=20,
+        generator=generator_for(warmup, kernel),
+    )  # fmt: skip
+    part = getattr(found.kernel, "move", found.kernel)
+    assert abs(float(found.acceptance.mean()) - part.target_acceptance) < 0.35
+
+
+def test_a_warm_up_leaves_the_step_of_unadjusted_langevin_alone() -> None:
+    found = chains.sample(normal_density, torch.zeros(50, 3).double(), "langevin", warmup=60, draws=20)
+    assert found.kernel.move == Langevin(0.01)
+    assert not bool(found.divergent.any())
+
+
+def test_chains_of_plain_numbers_need_no_further_axis() -> None:
+    def density(x: Tensor) -> Tensor:
+        return -0.5 * x.square().reshape(len(x), -1).sum(1)
+
+    for name in chains.KERNELS:
+        ends = [
+            chains.sample(density, start, name, warmup=12, draws=6, generator=generator_for(0)).draws
+            for start in (torch.zeros(6).double(), torch.zeros(6, 1).double())
+        ]
+        assert torch.equal(ends[0], ends[1][..., 0])
+
+
+def test_ctrl_c_between_draws_keeps_the_draws_and_they_go_on() -> None:
+    class Stopped:
+        def __init__(self, inner: Any, at: int) -> None:
+            self.inner, self.left = inner, at
+            self.init = inner.init
+
+        def step(self, state: Any, generator: torch.Generator | None = None) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return self.inner.step(state, generator)
+
+    start, kernel = torch.zeros(4, 3, dtype=torch.float64), NUTS(normal_density, 0.3)
+    whole = chains.run(kernel, start, draws=9, thin=2, generator=generator_for(0))
+    generator = generator_for(0)
+    with pytest.raises(KeyboardInterrupt, match="after 5 of 9 draws") as stop:
+        chains.run(Stopped(kernel, 10), start, draws=9, thin=2, generator=generator)
+    assert isinstance(stop.value, chains.InterruptedChains)
+    kept = stop.value.chains
+    assert torch.equal(kept.draws, whole.draws[:, :5])
+    assert torch.equal(kept.steps, whole.steps[:, :5])
+    kept.kernel.left = 99
+    rest = chains.resume(kept, 4, thin=2, generator=generator)
+    assert torch.equal(rest.draws, whole.draws[:, 5:])
+    with pytest.raises(KeyboardInterrupt) as early:
+        chains.run(Stopped(kernel, 1), start, draws=9, thin=2)
+    assert not isinstance(early.value, chains.InterruptedChains)
+
+
 def test_parallel_tempering_crosses_what_a_random_walk_cannot() -> None:
     # Two normals of width 1 at -8 and 8 with weights 1 and 3.
     def two(x: Tensor) -> Tensor:

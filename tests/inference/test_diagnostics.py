@@ -78,10 +78,113 @@ def test_r_hat_is_near_one_only_where_chains_agree_in_place_and_in_width() -> No
     assert float(chains.r_hat(trend)) > 1.1  # the halves of each chain disagree
 
 
+def by_definition(x: np.ndarray[Any, Any], groups: list[list[int]]) -> float:
+    """Return nested R-hat without ranks, term by term, of draws (m, n)."""
+    chain = x.mean(1)
+    top = np.array([chain[group].mean() for group in groups])
+    between = top.var(ddof=1)
+    inside = []
+    for group in groups:
+        apart = chain[group].var(ddof=1) if len(group) > 1 else 0.0
+        inside.append(apart + (np.mean([x[m].var(ddof=1) for m in group]) if x.shape[1] > 1 else 0.0))
+    return float(np.sqrt(1 + between / np.mean(inside)))
+
+
+@pytest.mark.parametrize(("chains_a_point", "n"), [(2, 6), (3, 1), (1, 5)])
+def test_nested_r_hat_is_that_of_its_definition_on_the_ranks(chains_a_point: int, n: int) -> None:
+    from scipy.stats import norm, rankdata
+
+    m = 4 * chains_a_point
+    x = torch.randn(m, n, generator=generator_for(n), dtype=torch.float64) + 0.3 * torch.arange(m)[:, None]
+    labels = torch.arange(m) % 4  # not side by side
+    groups = [[i for i in range(m) if i % 4 == k] for k in range(4)]
+    want = []
+    for part in (x.numpy(), np.abs(x.numpy() - np.median(x.numpy()))):
+        ranks = rankdata(part).reshape(m, n)
+        want.append(by_definition(norm.ppf((ranks - 0.375) / (m * n + 0.25)), groups))
+    assert float(chains.nested_r_hat(x, labels)) == pytest.approx(max(want), rel=1e-9)
+
+
+def test_nested_r_hat_calls_many_short_chains_of_one_target_mixed_where_r_hat_cannot() -> None:
+    x = autoregressive(16 * 128, 10, 0.5)
+    labels = torch.arange(16).repeat_interleave(128)
+    assert float(chains.r_hat(x)) > 1.05
+    assert float(chains.nested_r_hat(x, labels)) < 1.01
+    assert float(chains.nested_r_hat(x[:, :1], labels)) < 1.01  # a single draw each
+
+
+def test_nested_r_hat_sees_modes_and_widths_that_groups_keep_from_their_start() -> None:
+    x = autoregressive(16 * 64, 20, 0.5)
+    labels = torch.arange(16).repeat_interleave(64)
+    modes = x + 6.0 * (labels % 2)[:, None]
+    assert float(chains.nested_r_hat(modes, labels)) > 1.5
+    assert float(chains.nested_r_hat(modes, labels.flip(0))) > 1.5
+    wide = x * (1 + 3.0 * (labels == 3))[:, None]
+    assert float(chains.nested_r_hat(wide, labels)) > 1.05
+    # Groups that each visit both modes agree, however far the modes are apart.
+    anyhow = torch.randperm(16 * 64, generator=generator_for(0)) % 16
+    assert float(chains.nested_r_hat(modes, anyhow)) < 1.02
+
+
+def test_groups_may_have_any_names_and_entries_are_judged_each_alone() -> None:
+    x = torch.stack([autoregressive(8, 20, 0.5), autoregressive(8, 20, 0.5) + torch.arange(8)[:, None]], -1)
+    labels = torch.tensor([7, 7, -1, -1, 3, 3, 0, 0])
+    found = chains.nested_r_hat(x, labels)
+    order = torch.tensor([6, 2, 0, 4, 7, 3, 1, 5])
+    assert torch.allclose(found, chains.nested_r_hat(x[order], labels[order]))
+    assert torch.allclose(found[1], chains.nested_r_hat(x[..., 1], labels))
+    assert float(found[1]) > 2 > float(found[0])
+
+
+def test_a_run_knows_which_chains_shared_a_start_and_judges_itself_by_it() -> None:
+    density = chains.WithGradient(lambda x: (-0.5 * x.square().sum(1), -x))
+    points = torch.randn(4, 2, generator=generator_for(0)).double()
+    shared = points[torch.arange(100) % 4]
+
+    def drawn(start: Tensor) -> chains.Chains:
+        return chains.sample(density, start, warmup=40, draws=20, generator=generator_for(1))
+
+    run = drawn(shared)
+    want = chains.nested_r_hat(run.draws, torch.arange(100) % 4)
+    assert torch.allclose(run.nested_r_hat, want)
+    assert torch.equal(run.agreement, run.nested_r_hat)
+    assert run.trusted
+    assert "nested R-hat" in str(run)
+    assert run.summary()["nested_r_hat"].to_numpy() == pytest.approx(want.numpy())
+    longer = chains.resume(run, 10, generator=generator_for(2))
+    assert torch.equal(longer.nested_r_hat, chains.nested_r_hat(longer.draws, torch.arange(100) % 4))
+    for start in (torch.randn(100, 2).double(), points[:1].expand(100, 2), shared[:99]):
+        alone = drawn(start)
+        assert torch.equal(alone.agreement, alone.r_hat)
+        assert not alone.trusted
+        assert "share starts" in str(alone)
+        with pytest.raises(LeadlineError, match="share starts"):
+            _ = alone.nested_r_hat
+
+
+def test_on_the_funnel_groups_keep_their_starts_and_nested_r_hat_says_so() -> None:
+    def funnel(z: Tensor) -> tuple[Tensor, Tensor]:
+        v, x = z[:, :1], z[:, 1:]
+        half = 0.5 * (x.square() * (-v).exp()).sum(1)
+        slope = torch.cat([half[:, None] - v / 9 - 4.5, -x * (-v).exp()], 1)
+        return -v[:, 0].square() / 18 - half - 4.5 * v[:, 0], slope
+
+    v = torch.linspace(-6.0, 6.0, 8)[:, None]
+    points = torch.cat([v, (v / 2).exp() * torch.randn(8, 9, generator=generator_for(3))], 1).double()
+    start = points.repeat_interleave(32, 0)
+    run = chains.sample(
+        chains.WithGradient(funnel), start, "hmc", warmup=100, draws=60, generator=generator_for(4)
+    )
+    assert float(run.nested_r_hat[0]) > 1.05
+    assert not run.trusted
+    assert "chains of different starts disagree" in str(run)
+
+
 @pytest.mark.parametrize("bad", [torch.ones(4, 50), torch.full((4, 50), torch.nan)])
 def test_constant_or_broken_chains_have_no_figures(bad: Tensor) -> None:
     for figure in (chains.ess, chains.tail_ess, chains.r_hat):
         assert bool(figure(bad).isnan())
+    assert bool(chains.nested_r_hat(bad, torch.tensor([0, 0, 1, 1])).isnan())
 
 
 def test_the_standard_error_is_the_spread_of_repeated_means() -> None:
@@ -151,6 +254,10 @@ def test_both_major_versions_of_arviz_are_spoken_to(monkeypatch: pytest.MonkeyPa
         (lambda: chains.r_hat(torch.zeros(4, 3)), "draw >= 4"),
         (lambda: chains.ess(torch.zeros(0, 10)), "draw >= 4"),
         (lambda: chains.ess(torch.zeros(4, 10), "tail"), "tail_ess"),  # type: ignore[arg-type]
+        (lambda: chains.nested_r_hat(torch.zeros(4, 0), torch.zeros(4)), "draw >= 1"),
+        (lambda: chains.nested_r_hat(torch.zeros(4, 9), torch.zeros(3)), "4 chains need as many groups"),
+        (lambda: chains.nested_r_hat(torch.zeros(4, 9), torch.zeros(4)), "two groups"),
+        (lambda: chains.nested_r_hat(torch.zeros(4, 9), torch.tensor([0, 1, 1, 1])), r"sizes \[1, 3\]"),
     ],
 )
 def test_wrong_input_gets_one_clear_line(task: Callable[[], object], said: str) -> None:

@@ -1,7 +1,7 @@
 """Markov chains, many at once: kernels, warm-up, and how far to trust what they give."""
 
 from leadline.inference.chains.adaptation import DualAveraging, Warmup
-from leadline.inference.chains.diagnostics import autocorrelation, ess, mcse, r_hat, tail_ess
+from leadline.inference.chains.diagnostics import autocorrelation, ess, mcse, nested_r_hat, r_hat, tail_ess
 from leadline.inference.chains.finite import (
     balance_error,
     decay,
@@ -23,7 +23,7 @@ from leadline.inference.chains.moves import (
     Unadjusted,
 )
 from leadline.inference.chains.nuts import NUTS
-from leadline.inference.chains.sampling import KERNELS, Chains, resume, run, sample
+from leadline.inference.chains.sampling import KERNELS, Chains, InterruptedChains, resume, run, sample
 from leadline.inference.chains.tempering import Tempered, Tempering
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Gibbs",
     "Hamiltonian",
     "Information",
+    "InterruptedChains",
     "Kernel",
     "Langevin",
     "Metric",
@@ -52,6 +53,7 @@ __all__ = [
     "ess",
     "mcse",
     "metropolis_matrix",
+    "nested_r_hat",
     "r_hat",
     "resume",
     "run",

@@ -74,7 +74,8 @@ def windows(steps: int) -> list[int]:
         >>> windows(1000)
         [100, 150, 250, 450, 950]
     """
-    first, last = round(0.075 * steps), round(0.05 * steps)
+    # The first steps of dual averaging are wild: a short warm-up keeps more of them than Stan's share.
+    first, last = round(0.075 * steps), max(round(0.05 * steps), min(15, steps // 4))
     size, at, ends = max(round(0.025 * steps), 1), first, []
     while at + size < steps - last:
         # A window that leaves no room for one of twice its size takes the rest.
@@ -163,6 +164,8 @@ def tuned(kernel: K, step_size: float, metric: Metric | None = None) -> K:
 
 def _tunable(kernel: Any) -> Any:
     """Return the part of a kernel that has a step size, or None."""
+    if not getattr(kernel, "refuses", True):  # what accepts all has no acceptance to tune by
+        return None
     inner = getattr(kernel, "move", kernel)
     size = getattr(inner, "step_size", None)
     return inner if isinstance(size, float) and hasattr(inner, "target_acceptance") else None

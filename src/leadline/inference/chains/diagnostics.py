@@ -11,6 +11,12 @@ Source:
     Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization:
     an improved R-hat for assessing convergence of MCMC, Bayesian Analysis 16(2), sections 3 and 4.
     Cut: Geyer (1992), Practical Markov chain Monte Carlo, Statistical Science 7(4), section 3.3.
+    Nested: Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman (2024), Nested R-hat: Assessing the
+    convergence of Markov chain Monte Carlo when running many short chains, Bayesian Analysis.
+
+Departs from the source:
+    Nested R-hat is taken of the ranks and of the folded ranks, as R-hat is, so that it exists for any target
+    and sees chains that differ in width alone.
 """
 
 import math
@@ -21,7 +27,7 @@ from torch import Tensor
 
 from leadline.core.errors import OptionError, ShapeError
 
-__all__ = ["autocorrelation", "ess", "mcse", "r_hat", "tail_ess"]
+__all__ = ["autocorrelation", "ess", "mcse", "nested_r_hat", "r_hat", "tail_ess"]
 
 _BLOCK = 1 << 22  # numbers in work at once
 
@@ -44,6 +50,35 @@ def r_hat(draws: Tensor) -> Tensor:
     folded = (split - _quantile(split, 0.5)).abs()
     answer = torch.maximum(_plain_r_hat(_normal_scores(split)), _plain_r_hat(_normal_scores(folded)))
     return _shaped(answer, split, draws)
+
+
+def nested_r_hat(draws: Tensor, superchains: Tensor) -> Tensor:
+    """Return nested R-hat: whether groups of chains have forgotten the points that each group started from.
+
+    R-hat compares means of single chains, whose noise keeps it above 1 + 1 / (2 n) or so: short chains never
+    pass. Nested R-hat compares means of groups: many chains make their noise as small as one likes. 1 where
+    the starts are forgotten; above 1.01 they are not. NaN where draws are constant or not finite.
+
+    Args:
+        draws: (m, n, *shape), n >= 1.
+        superchains: Group of each chain (m,): those that started at the same point. Groups are of one size.
+
+    Returns:
+        (*shape)
+
+    Raises:
+        ShapeError: If there are no draws, or the groups are fewer than two or not of one size.
+    """
+    x = _checked(draws, 1)
+    if superchains.shape != draws.shape[:1]:
+        raise ShapeError(f"{len(draws)} chains need as many groups, got {tuple(superchains.shape)}")
+    _, order, counts = torch.unique(superchains, return_inverse=True, return_counts=True)
+    if len(counts) < 2 or int(counts.min()) != int(counts.max()):
+        raise ShapeError(f"nested R-hat needs two groups or more of one size, got sizes {counts.tolist()}")
+    grouped = x[order.argsort()]
+    folded = (grouped - _quantile(grouped, 0.5)).abs()
+    both = [_plain_nested(_normal_scores(part), len(counts)) for part in (grouped, folded)]
+    return _shaped(torch.maximum(both[0], both[1]), grouped, draws)
 
 
 def ess(draws: Tensor, kind: Literal["bulk", "mean"] = "bulk") -> Tensor:
@@ -92,14 +127,14 @@ def autocorrelation(draws: Tensor) -> Tensor:
     return (covariance / covariance[:, :1]).reshape(draws.shape)
 
 
-def _checked(draws: Tensor) -> Tensor:
+def _checked(draws: Tensor, least: int = 4) -> Tensor:
     """Return draws in float64 as (m, n, k).
 
     Raises:
-        ShapeError: If there are fewer than two axes or four draws.
+        ShapeError: If there are fewer than two axes or `least` draws.
     """
-    if draws.dim() < 2 or draws.shape[0] < 1 or draws.shape[1] < 4:
-        raise ShapeError(f"draws must be (chain, draw >= 4, *shape), got {tuple(draws.shape)}")
+    if draws.dim() < 2 or draws.shape[0] < 1 or draws.shape[1] < least:
+        raise ShapeError(f"draws must be (chain, draw >= {least}, *shape), got {tuple(draws.shape)}")
     return draws.detach().double().reshape(draws.shape[0], draws.shape[1], -1)
 
 
@@ -150,6 +185,19 @@ def _plain_r_hat(x: Tensor) -> Tensor:
     within = x.var(1).mean(0)
     between = x.mean(1).var(0)  # B / n
     return (((n - 1) / n * within + between) / within).sqrt()
+
+
+def _plain_nested(x: Tensor, groups: int) -> Tensor:
+    """Return sqrt(1 + B / W) of each column, with the chains of a group one after another: (m, n, k) -> (k,).
+
+    B is the variance of the means of groups; W the mean over groups of the variance of the means of their
+    chains and the mean variance within these, each zero where there is but one.
+    """
+    means = x.mean(1).unflatten(0, (groups, -1))  # (group, chain, k)
+    zero = torch.zeros_like(means[:, 0])
+    within = x.var(1).unflatten(0, (groups, -1)).mean(1) if x.shape[1] > 1 else zero
+    apart = means.var(1) if means.shape[1] > 1 else zero
+    return (1 + means.mean(1).var(0) / (within + apart).mean(0)).sqrt()
 
 
 def _autocovariance(x: Tensor) -> Tensor:

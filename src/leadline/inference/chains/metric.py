@@ -13,7 +13,17 @@ from torch import Tensor
 from leadline.core.errors import OptionError
 from leadline.core.randomness import normal
 
-__all__ = ["Metric", "Moments"]
+__all__ = ["Metric", "Moments", "inner", "rows"]
+
+
+def rows(x: Tensor) -> Tensor:
+    """Return each chain as a row: (c, *shape) -> (c, d), where it can be without a copy."""
+    return x.reshape(len(x), -1)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner product of each chain: (c, *shape) -> (c,)."""
+    return torch.linalg.vecdot(rows(a), rows(b))
 
 
 @dataclass(frozen=True)
@@ -53,28 +63,41 @@ class Metric:
 
     def velocity(self, p: Tensor) -> Tensor:
         """Return C p of each chain: (c, *shape) -> (c, *shape)."""
+        return _acted(p, self.covariance)
+
+    def drift(self, x: Tensor, p: Tensor, step_size: float | Tensor) -> None:
+        """Add step_size * C p to x (c, *shape), which must be contiguous, in place."""
         C = self.covariance
-        if C.dim() == 0:
-            return p * C
-        flat = p.flatten(1)
-        return (flat * C if C.dim() == 1 else flat @ C).view_as(p)
+        if isinstance(step_size, Tensor):
+            x.addcmul_(step_size, self.velocity(p))
+        elif C.dim() == 2:
+            rows(x).addmm_(rows(p), C, alpha=step_size)
+        else:
+            rows(x).addcmul_(rows(p), C, value=step_size)
 
     def kinetic(self, p: Tensor) -> Tensor:
         """Return p^T C p / 2 of each chain: (c, *shape) -> (c,)."""
-        return 0.5 * torch.linalg.vecdot(p.flatten(1), self.velocity(p).flatten(1))
+        return 0.5 * inner(p, self.velocity(p))
 
     def momentum(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return draws from N(0, M) of the shape of `like` (c, *shape)."""
+        return _acted(normal(tuple(like.shape), like, generator), self._inverse_root)
+
+    def kicked(self, like: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Return draws from N(0, M) of the shape of `like` (c, *shape), and their kinetic energy (c,)."""
         z = normal(tuple(like.shape), like, generator)
-        inverse = self._inverse_root
-        if inverse.dim() == 0:
-            return z * inverse
-        flat = z.flatten(1)
-        return (flat * inverse if inverse.dim() == 1 else flat @ inverse).view_as(z)
+        return _acted(z, self._inverse_root), 0.5 * inner(z, z)
 
     def noise(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return draws from N(0, C) of the shape of `like` (c, *shape)."""
         return self.velocity(self.momentum(like, generator))
+
+
+def _acted(x: Tensor, by: Tensor) -> Tensor:
+    """Return x times a number, a number a dimension (d,), or a matrix (d, d): (c, *shape) -> (c, *shape)."""
+    if by.dim() == 0:
+        return x * by
+    return (rows(x) * by if by.dim() == 1 else rows(x) @ by).view_as(x)
 
 
 class Moments:
@@ -97,11 +120,13 @@ class Moments:
 
     def add(self, x: Tensor) -> None:
         """Take in points (c, *shape); those that are not finite count for nothing."""
-        flat = x.detach().flatten(1).double()
-        flat = flat[torch.isfinite(flat).all(1)]
-        if not len(flat):
-            return
+        flat = rows(x.detach()).double()
         mean = flat.mean(0)
+        if not bool(torch.isfinite(mean).all()):
+            flat = flat[torch.isfinite(flat).all(1)]
+            if not len(flat):
+                return
+            mean = flat.mean(0)
         gap = flat - mean
         scatter = gap.T @ gap if self.dense else gap.square().sum(0)
         if self._mean is None or self._scatter is None:

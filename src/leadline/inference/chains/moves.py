@@ -158,9 +158,9 @@ class Langevin:
         """Return the proposed state and the ratio of the two normal densities."""
         # One leapfrog step of size (2 e)^1/2: the noise that leads back is the momentum at its end.
         metric = _metric(self.metric, state.position)
-        p = metric.momentum(state.position, generator)
+        p, before = metric.kicked(state.position, generator)
         proposed, end = leapfrog(log_density, metric, state, p, (2 * self.step_size) ** 0.5, 1)
-        return proposed, metric.kinetic(p) - metric.kinetic(end), 1
+        return proposed, before - metric.kinetic(end), 1
 
     def longer(self, by: Tensor) -> "Langevin":
         """Return the move with steps `by` times as long, a factor a chain (c, 1, ...)."""
@@ -196,12 +196,12 @@ class Hamiltonian:
     ) -> tuple[State, Tensor, int]:
         """Return the end of the trajectory, and the kinetic energy it lost, which is the ratio."""
         x, metric = state.position, _metric(self.metric, state.position)
-        p = metric.momentum(x, generator)
+        p, before = metric.kicked(x, generator)
         e = self.step_size
         if self.jitter:
             e = e * float(1 + self.jitter * (2 * uniform((1,), x, generator) - 1))
         proposed, end = leapfrog(log_density, metric, state, p, e, self.leapfrogs)
-        return proposed, metric.kinetic(p) - metric.kinetic(end), self.leapfrogs
+        return proposed, before - metric.kinetic(end), self.leapfrogs
 
     def longer(self, by: Tensor) -> "Hamiltonian":
         """Return the move with steps `by` times as long, a factor a chain (c, 1, ...)."""
@@ -213,15 +213,16 @@ def leapfrog(
 ) -> tuple[State, Tensor]:
     """Return state and momentum (c, *shape) after `count` leapfrog steps, which keep volume and reverse."""
     slope = value_and_gradient(log_density)
-    x, p, g, value = state.position.clone(), momentum.clone(), state.gradient, state.log_density
+    x = state.position.clone(memory_format=torch.contiguous_format)
+    p, g, value = momentum.clone(), state.gradient, state.log_density
     if g is None:
         value, g = slope(x)
-    half = step_size / 2
-    for _ in range(count):
-        _add(p, half, g)
-        _add(x, step_size, metric.velocity(p))
+    _add(p, step_size / 2, g)
+    for left in range(count - 1, -1, -1):
+        metric.drift(x, p, step_size)
         value, g = slope(x)
-        _add(p, half, g)
+        # The half kicks of two steps in a row are one.
+        _add(p, step_size if left else step_size / 2, g)
     return State(x, value, g), p
 
 
@@ -268,6 +269,8 @@ class Metropolis:
 class Unadjusted:
     """A move that is never refused: with `Langevin` the unadjusted Langevin algorithm, which is biased.
 
+    A warm-up leaves its step as it is: without refusals there is nothing to tune it by.
+
     Args:
         log_density: x (c, *shape) -> unnormalised log f (c,), in nats.
         move: The proposal.
@@ -275,6 +278,7 @@ class Unadjusted:
 
     log_density: LogDensity
     move: Move
+    refuses: ClassVar[bool] = False
 
     def init(self, position: Tensor) -> State:
         """Return the state of chains that start at `position` (c, *shape)."""

@@ -37,7 +37,7 @@ from leadline.inference.chains.kernel import (
     start_at,
     value_and_gradient,
 )
-from leadline.inference.chains.metric import Metric
+from leadline.inference.chains.metric import Metric, inner
 from leadline.inference.chains.moves import DIVERGENT
 
 __all__ = ["NUTS"]
@@ -171,7 +171,7 @@ def _root(state: State, p: Tensor, metric: Metric) -> _Tree:
     g = state.gradient if state.gradient is not None else torch.zeros_like(p)
     v = metric.velocity(p)
     end = _End(state.position, p, v, g)
-    energy = 0.5 * _dot(p, v) - state.log_density
+    energy = 0.5 * inner(p, v) - state.log_density
     return _Tree(end, end, state, p, torch.zeros_like(energy), energy)
 
 
@@ -216,7 +216,7 @@ def _grown(start: _End, tree: _Tree, walk: _Walk, log_uniform: Tensor) -> _Half:
         p = middle.add_(g, alpha=e / 2)
         v = metric.velocity(p)
         # Log-weight of the point: the energy at the start less its own.
-        gain = (tree.energy + value).sub_(_dot(p, v), alpha=0.5).nan_to_num_(nan=-torch.inf)
+        gain = (tree.energy + value).sub_(inner(p, v), alpha=0.5).nan_to_num_(nan=-torch.inf)
         acceptance.add_(gain.clamp(max=0.0).exp_().mul_(good))
         steps.add_(good)
         log_weight = torch.logaddexp(log_weight, gain)
@@ -279,13 +279,8 @@ def _turned(old: Stretch, new: Stretch) -> Tensor:
 
 def _turns(one: Point, other: Point, r: Tensor) -> Tensor:
     """Return whether a stretch turns back at an end: its momenta sum to r (c, *shape) -> (c,)."""
-    inner = r - 0.5 * (one[0] + other[0])
-    return torch.minimum(_dot(one[1], inner), _dot(other[1], inner)) <= 0
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Return the inner product of each chain: (c, *shape) -> (c,)."""
-    return torch.linalg.vecdot(a.flatten(1), b.flatten(1))
+    within = r - 0.5 * (one[0] + other[0])
+    return torch.minimum(inner(one[1], within), inner(other[1], within)) <= 0
 
 
 def _picked(wide: Tensor, new: _End, old: _End) -> _End:

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from leadline.core.errors import OptionError, require_extra, unknown_name
 from leadline.inference.chains.adaptation import MetricWord, Warmup
-from leadline.inference.chains.diagnostics import ess, mcse, r_hat, tail_ess
-from leadline.inference.chains.kernel import Kernel, LogDensity
+from leadline.inference.chains.diagnostics import ess, mcse, nested_r_hat, r_hat, tail_ess
+from leadline.inference.chains.kernel import Information, Kernel, LogDensity
+from leadline.inference.chains.metric import rows
 from leadline.inference.chains.moves import Hamiltonian, Langevin, Metropolis, RandomWalk, Unadjusted
 from leadline.inference.chains.nuts import NUTS
 
-__all__ = ["KERNELS", "Chains", "resume", "run", "sample"]
+__all__ = ["KERNELS", "Chains", "InterruptedChains", "resume", "run", "sample"]
 
 TRUSTED_R_HAT = 1.01  # Vehtari et al. (2021), section 4
 TRUSTED_ESS = 400.0  # the same, for four chains
@@ -42,6 +43,8 @@ class Chains:
         steps: Evaluations of the target that each step took (chain, draw).
         kernel: The kernel as the warm-up left it.
         state: Where the chains stand; `resume` goes on from there.
+        superchains: Which chains began at the same point (chain,), where several points were the start of
+            equally many chains, at least two; else None.
     """
 
     draws: Tensor
@@ -50,11 +53,31 @@ class Chains:
     steps: Tensor
     kernel: Any = field(repr=False)
     state: Any = field(repr=False)
+    superchains: Tensor | None = field(default=None, repr=False)
 
     @property
     def r_hat(self) -> Tensor:
         """Return rank-normalised split R-hat of each entry, shape (*shape)."""
         return r_hat(self.draws)
+
+    @property
+    def nested_r_hat(self) -> Tensor:
+        """Return nested R-hat of each entry, shape (*shape).
+
+        Raises:
+            OptionError: If no chains began at the same point.
+        """
+        if self.superchains is None:
+            raise OptionError(
+                "nested R-hat needs chains that share starts, equally many each: "
+                "start=points.repeat_interleave(chains_a_point, 0)"
+            )
+        return nested_r_hat(self.draws, self.superchains)
+
+    @property
+    def agreement(self) -> Tensor:
+        """Return nested R-hat of each entry where chains share starts, else split R-hat, shape (*shape)."""
+        return self.r_hat if self.superchains is None else self.nested_r_hat
 
     @property
     def ess(self) -> Tensor:
@@ -63,12 +86,18 @@ class Chains:
 
     @property
     def trusted(self) -> bool:
-        """Return whether every R-hat is below 1.01 and every effective sample size at least 400."""
+        """Return whether all chains agree to 1.01 and every effective sample size is at least 400.
+
+        Agreement is nested R-hat where chains share starts, else split R-hat.
+        """
         sizes = torch.minimum(self.ess, tail_ess(self.draws))
-        return bool((self.r_hat <= TRUSTED_R_HAT).all() and (sizes >= TRUSTED_ESS).all())
+        return bool((self.agreement <= TRUSTED_R_HAT).all() and (sizes >= TRUSTED_ESS).all())
 
     def summary(self) -> pd.DataFrame:
-        """Return a row an entry: mean, its Monte Carlo error, sd, 5 % and 95 % quantiles, ESS, R-hat."""
+        """Return a row an entry: mean, its Monte Carlo error, sd, 5 % and 95 % quantiles, ESS, R-hat.
+
+        Where chains share starts a last column has nested R-hat.
+        """
         x = self.draws.detach().double()
         flat = x.flatten(0, 1).reshape(x.shape[0] * x.shape[1], -1)
         ordered = flat.sort(0).values
@@ -82,6 +111,8 @@ class Chains:
             "ess_tail": tail_ess(x).flatten(),
             "r_hat": r_hat(x).flatten(),
         }
+        if self.superchains is not None:
+            columns["nested_r_hat"] = self.nested_r_hat.flatten()
         places = [list(place) for place in np.ndindex(*x.shape[2:])]
         names = [f"x{place if place else ''}" for place in places]
         return pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()}, index=names)
@@ -111,21 +142,41 @@ class Chains:
 
     def __str__(self) -> str:
         chains, draws = self.draws.shape[:2]
-        size, shrink = torch.minimum(self.ess, tail_ess(self.draws)), self.r_hat
+        size, shrink = torch.minimum(self.ess, tail_ess(self.draws)), self.agreement
+        nested = self.superchains is not None
         bad = int((~(shrink <= TRUSTED_R_HAT)).sum())
         told = (
             f"  smallest ESS {float(size.nan_to_num(0.0).min()):,.0f}, "
-            f"largest R-hat {float(shrink.nan_to_num(torch.inf).max()):.3f}, "
+            f"largest {'nested ' * nested}R-hat {float(shrink.nan_to_num(torch.inf).max()):.3f}, "
             f"mean acceptance {float(self.acceptance.mean()):.2f}, "
             f"{int(self.divergent.sum())} divergent steps"
         )
         lines = [f"{chains} chains of {draws} draws of {tuple(self.draws.shape[2:])}", told]
         if bad:
+            why = "chains of different starts disagree" if nested else (
+                "the chains disagree, or each is too short to tell; chains that share starts "
+                "have a nested R-hat, which can tell short from stuck"
+            )  # fmt: skip
             lines.append(
-                f"  R-hat is above {TRUSTED_R_HAT} for {bad} of {shrink.numel()} entries: "
-                "the chains disagree, or each is too short to tell"
+                f"  {'nested ' * nested}R-hat is above {TRUSTED_R_HAT} for {bad} of {shrink.numel()} "
+                f"entries: {why}"
             )
         return "\n".join(lines)
+
+
+class InterruptedChains(KeyboardInterrupt):
+    """Ctrl-C stopped chains between two draws.
+
+    Args:
+        chains: What was drawn until then; `resume` goes on from there.
+        wanted: How many draws were asked for.
+    """
+
+    def __init__(self, chains: Chains, wanted: int) -> None:
+        super().__init__(
+            f"stopped by Ctrl-C after {chains.draws.shape[1]} of {wanted} draws: see .chains of this error"
+        )
+        self.chains = chains
 
 
 def sample(
@@ -142,7 +193,8 @@ def sample(
 
     Args:
         log_density: x (chain, *shape) -> log f (chain,), in nats; give it `WithGradient` to spare autograd.
-        start: Where each chain starts (chain, *shape), far apart if R-hat is to mean anything.
+        start: Where each chain starts (chain, *shape), far apart if R-hat is to mean anything. Of many short
+            chains let groups share a start, `points.repeat_interleave(64, 0)`: then nested R-hat tells.
         kernel: "nuts", "hmc", "mala", "random walk", "langevin" (unadjusted, hence biased), or a function
             that makes a kernel of a log-density, such as
             `lambda f: Metropolis(f, Hamiltonian(leapfrogs=20))`.
@@ -154,6 +206,7 @@ def sample(
     Raises:
         OptionError: If an option is out of range, or the density is not finite at a start.
         ShapeError: If the density does not give one number a chain.
+        InterruptedChains: At Ctrl-C, with the draws so far.
 
     Example:
         >>> chains = sample(lambda x: -0.5 * x.square().sum(1), torch.randn(8, 2), warmup=100, draws=50)
@@ -190,6 +243,7 @@ def run(
 
     Raises:
         OptionError: If an option is out of range.
+        InterruptedChains: At Ctrl-C, with the draws so far.
     """
     if warmup < 0 or draws < 1 or thin < 1:
         raise OptionError(f"needs warmup >= 0, draws >= 1, thin >= 1, got {warmup}, {draws}, {thin}")
@@ -200,7 +254,7 @@ def run(
     for _ in range(warmup):
         state, told = tuning.kernel.step(state, generator)
         tuning.learn(state, told, generator)
-    return _kept(tuning.end(), state, draws, thin, generator)
+    return _kept(tuning.end(), state, draws, thin, generator, _superchains(start))
 
 
 def resume(chains: Chains, draws: int, *, thin: int = 1, generator: torch.Generator | None = None) -> Chains:
@@ -211,22 +265,44 @@ def resume(chains: Chains, draws: int, *, thin: int = 1, generator: torch.Genera
     """
     if draws < 1 or thin < 1:
         raise OptionError(f"needs draws >= 1 and thin >= 1, got {draws} and {thin}")
-    return _kept(chains.kernel, chains.state, draws, thin, generator)
+    return _kept(chains.kernel, chains.state, draws, thin, generator, chains.superchains)
 
 
-def _kept(kernel: Any, state: Any, draws: int, thin: int, generator: torch.Generator | None) -> Chains:
+def _kept(
+    kernel: Any,
+    state: Any,
+    draws: int,
+    thin: int,
+    generator: torch.Generator | None,
+    superchains: Tensor | None,
+) -> Chains:
     """Return the draws of a kernel from a state."""
-    position = state.position
-    kept = position.new_empty((position.shape[0], draws, *position.shape[1:]))
-    told: list[Tensor] = []
-    for draw in range(draws):
-        for _ in range(thin):
-            state, information = kernel.step(state, generator)
-        kept[:, draw] = state.position
-        told.append(
-            torch.stack(
-                [information.acceptance, information.divergent.to(information.acceptance), information.steps]
-            )
-        )
-    acceptance, divergent, steps = torch.stack(told, -1)
-    return Chains(kept, acceptance, divergent.bool(), steps, kernel, state)
+    position, stands = state.position, state
+    kept = position.new_empty((draws, *position.shape))  # draw by draw: a draw is one piece of memory
+    told: list[Information] = []
+
+    def chains() -> Chains:
+        parts = [(one.acceptance, one.divergent.bool(), one.steps) for one in told]
+        acceptance, divergent, steps = (torch.stack(part, 1) for part in zip(*parts, strict=True))
+        x = kept[: len(told)].transpose(0, 1)
+        return Chains(x, acceptance, divergent, steps, kernel, stands, superchains)
+
+    try:
+        for draw in range(draws):
+            for _ in range(thin):
+                state, information = kernel.step(state, generator)
+            kept[draw] = state.position
+            told.append(information)
+            stands = state
+    except KeyboardInterrupt as stop:
+        if not told:
+            raise
+        raise InterruptedChains(chains(), draws) from stop
+    return chains()
+
+
+def _superchains(start: Tensor) -> Tensor | None:
+    """Return which chains share a start (c,), if there are two starts or more and as many chains at each."""
+    _, which, counts = torch.unique(rows(start), dim=0, return_inverse=True, return_counts=True)
+    shared = len(counts) > 1 and int(counts.min()) == int(counts.max()) > 1
+    return which if shared else None
