@@ -24,12 +24,15 @@ def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     scope: dict[str, Any] = {"__name__": "page"}
-    for number, block in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
+    text, ran = page.read_text(encoding="utf-8"), 0
+    for number, block in enumerate(BLOCK.findall(text)):
         code = compile(block, f"{page.name}[{number}]", "exec")
         # In this process: a worker would import everything once more for each page.
         with warnings.catch_warnings(), joblib.parallel_config("sequential"):
             warnings.simplefilter("error")
             exec(code, scope)
+        ran += 1
+    assert ran == text.count("```python")  # none is missed for the way it stands on the page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

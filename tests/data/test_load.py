@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,9 +38,20 @@ def test_embedded_data_repeat(name, kind, size, classes):
     assert load(name, seed=1).fingerprint != data.fingerprint
 
 
-def test_pandas_is_imported_for_tables_only():
-    code = "import sys, leadline.data.load as l; assert 'pandas' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_pandas_is_imported_for_tables_only(tmp_path):
+    (tmp_path / "table.csv").write_text("a,b\n" + "1,x\n2,y\n" * 10)
+    np.savez(tmp_path / "arrays.npz", x=np.zeros((20, 3), dtype=np.float32))
+    code = """
+import sys
+from leadline.data import load
+for source in ("arrays.npz", "table.csv"):
+    load(source)
+    print("pandas" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["False", "True"]
 
 
 def test_an_unknown_name_suggests_the_nearest(tmp_path, monkeypatch):

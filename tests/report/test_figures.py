@@ -1,6 +1,7 @@
 """What the figures show."""
 
 import io
+import math
 import re
 
 import pandas as pd
@@ -65,7 +66,10 @@ def test_codes_of_one_number_lie_on_a_line() -> None:
 
 
 def test_constant_codes_are_drawn() -> None:
-    figures.code_map(torch.ones(6, 3), torch.tensor([0, 1, 0, 1, 0, -1]), ("a", "b"))
+    place = figures.code_map(torch.ones(6, 3), torch.tensor([0, 1, 0, 1, 0, -1]), ("a", "b")).axes[0]
+    points = [tuple(point) for group in place.collections for point in group.get_offsets().tolist()]
+    assert points == [(0.0, 0.0)] * 6  # the rows of class a, of b, and the one of no known class
+    assert all(math.isfinite(end) for end in (*place.get_xlim(), *place.get_ylim()))
 
 
 def test_a_figure_follows_the_colours_of_the_page_and_names_no_address() -> None:

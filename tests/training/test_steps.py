@@ -35,6 +35,11 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(state(a).values(), state(b).values(), strict=True))
 
 
+def apart(a: nn.Module, b: nn.Module) -> float:
+    """Return the greatest difference of two states."""
+    return max(float((x - y).abs().max()) for x, y in zip(state(a).values(), state(b).values(), strict=True))
+
+
 def alike(a: nn.Module, b: nn.Module, **tolerance: float) -> None:
     for (name, x), y in zip(state(a).items(), state(b).values(), strict=True):
         torch.testing.assert_close(x, y, msg=lambda text, n=name: f"{n}: {text}", **tolerance)
@@ -103,11 +108,13 @@ def test_a_sharp_step_moves_the_statistics_of_batch_normalisation_once() -> None
 
 def test_accumulated_batches_climb_as_one_large_batch_does() -> None:
     data = tiny("vectors")
-    one, four = Classifier(data, dropout=0.0), Classifier(data, dropout=0.0)
+    one, four, level = (Classifier(data, dropout=0.0) for _ in range(3))
     settings = {"steps": 3, "optimizer": "sam", "optimizer_options": {"rho": 0.4}}
     quick(one, data, batch_size=120, **settings)
     quick(four, data, batch_size=30, accumulate=4, **settings)
-    alike(one, four)
+    quick(level, data, batch_size=120, **settings | {"optimizer_options": {"rho": 0.0}})
+    assert apart(one, four) < 1e-6
+    assert apart(one, level) > 1e-3  # the climb is no small thing here
 
 
 def test_clipping_acts_on_the_gradient_above_and_not_on_the_climb() -> None:
@@ -273,11 +280,13 @@ def test_streamed_samples_descend_on_everything_as_ones_in_memory_do() -> None:
 
 def test_a_sharp_step_on_everything_is_one_climb_of_the_whole_split() -> None:
     data = tiny("vectors")
-    whole, parts = Classifier(data, dropout=0.0), Classifier(data, dropout=0.0)
+    whole, parts, level = (Classifier(data, dropout=0.0) for _ in range(3))
     options = {"rho": 0.3, "base": "gd"}
     quick(whole, data, steps=3, batch_size=120, optimizer="sam", optimizer_options=options)
     quick(parts, data, steps=3, batch_size=11, optimizer="sam", optimizer_options=options)
-    alike(whole, parts)
+    quick(level, data, steps=3, batch_size=120, optimizer="gd")
+    assert apart(whole, parts) < 1e-6
+    assert apart(whole, level) > 1e-3  # without the climb it would be elsewhere
 
 
 def test_augmentation_is_the_same_below_and_above() -> None:
@@ -326,10 +335,13 @@ def test_layers_learn_at_their_own_rates_and_the_longest_prefix_decides() -> Non
 
 def test_the_schedule_scales_every_rate() -> None:
     data = tiny("vectors")
-    model, twin = Classifier(data, dropout=0.0), Classifier(data, dropout=0.0)
-    quick(model, data, steps=1, batch_size=120, optimizer="sgd", lr=0.4, lr_groups={"net.0": 0.2}, warmup=3)
-    quick(twin, data, steps=1, batch_size=120, optimizer="sgd", lr=0.1, lr_groups={"net.0": 0.05})
-    alike(model, twin)  # (0 + 1) / (3 + 1) of each
+    model, twin, fast = (Classifier(data, dropout=0.0) for _ in range(3))
+    settings = {"steps": 1, "batch_size": 120, "optimizer": "sgd"}
+    quick(model, data, lr=0.4, lr_groups={"net.0": 0.2}, warmup=3, **settings)
+    quick(twin, data, lr=0.1, lr_groups={"net.0": 0.05}, **settings)
+    quick(fast, data, lr=0.1, lr_groups={"net.0": 0.2}, **settings)
+    assert apart(model, twin) < 1e-6  # (0 + 1) / (3 + 1) of each
+    assert apart(model, fast) > 1e-3  # as if the rate of a layer of its own were not scaled
 
 
 def test_stages_that_are_frozen_do_not_learn_and_the_rest_does() -> None:
