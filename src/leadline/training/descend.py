@@ -8,7 +8,9 @@ import torch
 
 from leadline.core import Batch
 from leadline.training.augment import augmenter
+from leadline.training.batchnorm import averaging, measure_statistics
 from leadline.training.feed import Feed
+from leadline.training.machine import autocast
 from leadline.training.optimizers import takes_all
 from leadline.training.session import Phase, Session
 from leadline.training.settings import Settings
@@ -16,6 +18,9 @@ from leadline.training.step import set_rates, take_step, turns_of
 from leadline.training.validate import validate
 
 __all__ = ["descend", "last_step"]
+
+_ENOUGH = 1024  # samples for statistics: Wu and Johnson (2021) find 1,000 to 10,000 to be enough
+_SMALLEST = 16  # batch for statistics
 
 
 def descend(session: Session, phase: Phase) -> None:
@@ -103,9 +108,21 @@ def _probed(session: Session, phase: Phase) -> dict[str, Any]:
     return {"phase": phase.name, "step": session.position.total, **values}
 
 
+def _settle_statistics(session: Session, phase: Phase) -> None:
+    """Bring the running statistics that training moves to those of the weights of now."""
+    settings, learner = session.settings, phase.learner
+    if settings.sharding is not None:
+        return
+    size = max(_SMALLEST, settings.batch_size // session.crew.size)
+    with autocast(session.device, settings.precision):
+        norms = averaging(learner, moving=True)
+        measure_statistics(learner, norms, phase.train, batch_size=size, most=_ENOUGH)
+
+
 def _close_epoch(session: Session, phase: Phase, feed: Feed, losses: dict[str, float]) -> bool:
     """Validate, write a record, keep the best; return whether to stop early."""
     position = session.position
+    _settle_statistics(session, phase)
     figures = validate(session, phase)
     session.tick()
     named = losses if len(losses) > 1 else {"loss": next(iter(losses.values()))}

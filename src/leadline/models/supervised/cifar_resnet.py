@@ -6,7 +6,7 @@ Source:
     He, Zhang, Ren and Sun (2016), Deep Residual Learning for Image Recognition, CVPR, section 4.2.
 
 Departs from the source:
-    Running averages of batch statistics instead of exact ones after training.
+    Statistics of batch normalisation after training are averages over some thousand samples, not over all.
 """
 
 from typing import ClassVar

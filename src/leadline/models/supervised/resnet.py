@@ -7,8 +7,8 @@ Source:
 
 Departs from the source:
     variant="torchvision" has the stride of a bottleneck on its 3 x 3 convolution, "paper" on its first 1 x 1.
-    Running averages of batch statistics instead of exact ones after training. For small pictures the stem is
-    one 3 x 3 convolution without a pool.
+    Statistics of batch normalisation after training are averages over some thousand samples, not over all.
+    For small pictures the stem is one 3 x 3 convolution without a pool.
 """
 
 from typing import ClassVar
