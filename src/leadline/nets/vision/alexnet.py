@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from leadline.nets.vision.blocks import VisionNet, conv_norm, he_start, scaled
+from leadline.nets.vision.blocks import MaxPool2d, VisionNet, conv_norm, he_start, scaled
 
 __all__ = ["AlexNet"]
 
@@ -70,7 +70,7 @@ class AlexNet(VisionNet):
                 # torch divides alpha by the five channels
                 layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
             if number in POOLED:
-                layers.append(nn.MaxPool2d(3, 2, padding=int(small)))
+                layers.append(MaxPool2d(3, 2, padding=int(small)))
             inputs = channels
         self.features = nn.Sequential(*layers)
         side, units = 2 if small else 6, scaled(DENSE, width)

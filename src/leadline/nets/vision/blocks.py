@@ -13,12 +13,16 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leadline.core.errors import OptionError
 
-__all__ = ["BatchNorm2d", "VisionNet", "conv_norm", "halving", "he_start", "scaled"]
+__all__ = ["BatchNorm2d", "MaxPool2d", "VisionNet", "conv_norm", "halving", "he_start", "scaled"]
+
+
+LANES = 16  # channels that a processor compares at a time
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -33,6 +37,43 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.training and x.shape[0] == 1 and x.shape[2] * x.shape[3] == 1:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(x)
+
+
+class MaxPool2d(nn.MaxPool2d):
+    """Max-pooling that looks for maxima in channels-last order where torch is slow in plain order.
+
+    On a processor torch compares whole vectors of channels in that order, and single numbers in plain
+    order. Maxima are looked for there and taken from where they were found, so that values and gradients
+    are those of torch to the bit.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the maxima: (n, c, h, w) -> (n, c, h', w')."""
+        if not self._slow(x):
+            return super().forward(x)
+        with torch.no_grad():
+            turned = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+            found, places = F.max_pool2d_with_indices(
+                turned,
+                _pair(self.kernel_size),
+                _pair(self.stride),
+                _pair(self.padding),
+                _pair(self.dilation),
+                self.ceil_mode,
+            )
+        if not torch.is_grad_enabled():
+            return found.contiguous()
+        taken = x.flatten(2).gather(2, places.contiguous().flatten(2))  # (n, c, h' w')
+        return taken.view(places.shape)
+
+    def _slow(self, x: Tensor) -> bool:
+        """Return whether torch would compare single numbers, and many of them."""
+        wide = min(_pair(self.kernel_size)) > 2 and x.dim() == 4 and x.shape[1] >= LANES
+        return wide and x.device.type == "cpu" and x.is_contiguous() and not torch.compiler.is_compiling()
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
 
 
 class VisionNet(nn.Module, ABC):
@@ -92,9 +133,9 @@ def conv_norm(  # noqa: PLR0913
     return nn.Sequential(layers)
 
 
-def halving(kernel: int, *, small: bool) -> nn.MaxPool2d:
+def halving(kernel: int, *, small: bool) -> MaxPool2d:
     """Return a pool of stride 2; for small pictures a 3 x 3 one that keeps at least one pixel."""
-    return nn.MaxPool2d(3, 2, 1) if small else nn.MaxPool2d(kernel, 2, ceil_mode=True)
+    return MaxPool2d(3, 2, 1) if small else MaxPool2d(kernel, 2, ceil_mode=True)
 
 
 def scaled(channels: int, width: float, multiple: int = 1) -> int:

@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from leadline.nets.vision.blocks import VisionNet, conv_norm, halving, he_start, scaled
+from leadline.nets.vision.blocks import MaxPool2d, VisionNet, conv_norm, halving, he_start, scaled
 
 __all__ = ["ROWS", "BNInception"]
 
@@ -90,7 +90,7 @@ class _Inception(nn.Module):
         double = (_conv(reduced_twice, twice, 3), _conv(twice, twice, 3, stride))
         branches.append(nn.Sequential(_conv(inputs, reduced_twice, 1), *double))
         # A side of odd length keeps its last pixel in both kinds of branch, as a 3 x 3 with one zero does
-        pool = nn.MaxPool2d(3, stride, 1) if name in MAXIMUM else nn.AvgPool2d(3, stride, 1)
+        pool = MaxPool2d(3, stride, 1) if name in MAXIMUM else nn.AvgPool2d(3, stride, 1)
         branches.append(nn.Sequential(pool, _conv(inputs, pooled, 1)) if pooled else pool)
         self.branches = nn.ModuleList(branches)
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from leadline.core.errors import OptionError
-from leadline.nets.vision.blocks import BatchNorm2d, VisionNet, he_start
+from leadline.nets.vision.blocks import BatchNorm2d, MaxPool2d, VisionNet, he_start
 
 __all__ = ["DEPTHS", "DenseNet", "DenseNetPlan", "bc_plan", "imagenet_plan"]
 
@@ -100,7 +100,7 @@ class DenseNet(VisionNet):
         if plan.opened:
             parts["norm0"] = BatchNorm2d(channels)
             parts["relu0"] = nn.ReLU(inplace=True)
-            parts["pool0"] = nn.Identity() if plan.small else nn.MaxPool2d(3, 2, 1)
+            parts["pool0"] = nn.Identity() if plan.small else MaxPool2d(3, 2, 1)
         for number, layers in enumerate(plan.blocks, 1):
             parts[f"denseblock{number}"] = _DenseBlock(channels, layers, plan, checkpointing=checkpointing)
             channels += layers * plan.growth

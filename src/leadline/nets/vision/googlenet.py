@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leadline.nets.vision.blocks import VisionNet, conv_norm, halving, he_start, scaled
+from leadline.nets.vision.blocks import MaxPool2d, VisionNet, conv_norm, halving, he_start, scaled
 
 __all__ = ["ROWS", "GoogLeNet"]
 
@@ -128,7 +128,7 @@ class _Inception(nn.Module):
         self.branch2 = nn.Sequential(_conv(inputs, reduced3, 1, paper), _conv(reduced3, three, 3, paper))
         side = 5 if paper else 3
         self.branch3 = nn.Sequential(_conv(inputs, reduced5, 1, paper), _conv(reduced5, five, side, paper))
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1), _conv(inputs, pooled, 1, paper))
+        self.branch4 = nn.Sequential(MaxPool2d(3, 1, 1), _conv(inputs, pooled, 1, paper))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)

@@ -18,7 +18,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from leadline.core.errors import OptionError
-from leadline.nets.vision.blocks import VisionNet, conv_norm, he_start, scaled
+from leadline.nets.vision.blocks import MaxPool2d, VisionNet, conv_norm, he_start, scaled
 from leadline.nets.vision.residual import ResidualBlock
 
 __all__ = ["DEPTHS", "ResNet", "ResNetPlan", "cifar_plan", "imagenet_plan"]
@@ -82,7 +82,7 @@ class ResNet(VisionNet):
         kernel, stride = (3, 1) if plan.small else (7, 2)
         self.conv1, self.bn1 = conv_norm(inputs, plan.channels, kernel, stride=stride)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.Identity() if plan.small else nn.MaxPool2d(3, 2, 1)
+        self.maxpool = nn.Identity() if plan.small else MaxPool2d(3, 2, 1)
         self.stages: list[str] = []
         channels = plan.channels
         for number, count in enumerate(plan.blocks):
