@@ -5,9 +5,9 @@ A step is bounded by multiply-adds: 3 x 8 x those of `leadline models NET --cost
 joined maps. Both sides take the same pictures, labels and weights, in the same process, in turn: first both
 in plain float32, then ours as `fit` chooses on a processor with bf16 (channels-last, bf16 autocast, freed
 memory kept) against the peer's plain float32. In plain order a quarter of googlenet's time goes into torch's
-max-pooling by single numbers, ten pools a step; `MaxPool2d` of `leadline.nets.vision.blocks` looks for the
-maxima in channels-last order, at a third of the time, which is what float32 gains here. For alexnet memory is the limit: at batch 8 its 58 million
-weights of dense layers are read, cast and written once for 8 pictures.
+max-pooling of single numbers, thirteen pools a step; `MaxPool2d` of `leadline.nets.vision.blocks` looks for
+maxima in channels-last order, at a third of the time, which is what float32 gains here. For alexnet memory is
+the limit: at batch 8 its 58 million weights of dense layers are read, cast and written once for 8 pictures.
 """
 
 import statistics

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import leadline as ll
@@ -165,3 +167,51 @@ def test_what_is_no_picture_too_small_or_cannot_predict_is_told(
     iris = ll.load("iris")
     ll.fit(ll.build("linear", iris), iris, steps=1, out=home / "iris", progress=False)
     assert "crops need pictures" in failed(capsys, "predict", home / "iris", "iris", "--flip")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 photos of 40 x 30 pixels in two classes, and a run that read them at 16 x 16."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = torch.Generator().manual_seed(0)
+    for number in range(24):
+        kind = ("dark", "light")[number % 2]
+        (folder / "all" / kind).mkdir(parents=True, exist_ok=True)
+        levels = torch.randint(100 * (number % 2), 156 + 100 * (number % 2), (30, 40, 3), generator=generator)
+        Image.fromarray(levels.to(torch.uint8).numpy()).save(folder / "all" / kind / f"{number:02}.png")
+    data = ll.load(folder / "all", size=16)
+    ll.fit(ll.build("convnet", data, channels=(8,)), data, epochs=8, out=folder / "run", progress=False)
+    return folder
+
+
+def test_crops_are_cut_out_of_pictures_read_larger_than_the_model_reads(photos: Path) -> None:
+    run, out = ll.open(photos / "run"), photos / "told.csv"
+    words = ["predict", photos / "run", photos / "all", "--crops", "10", "--picture-size", "20", "--out", out]
+    assert main([str(word) for word in words]) == 0
+    told = pd.read_csv(out)
+    x = torch.stack([_read(Path(name), 20) for name in told["sample"]])
+    with torch.no_grad():
+        p = ll.Crops(run.model, 10).predict(x).exp()
+        own = run.model.predict(torch.stack([_read(Path(name), 16) for name in told["sample"]])).exp()
+    got = torch.tensor(told[["p(dark)", "p(light)"]].to_numpy()).float()
+    torch.testing.assert_close(got, p, atol=1e-5, rtol=1e-4)
+    assert float((p - own).abs().max()) > 1e-3
+
+
+def _read(path: Path, side: int) -> Tensor:
+    """Return a picture of 40 x 30 as its middle square at another size, (3, side, side)."""
+    with Image.open(path) as image:
+        small = image.crop((5, 0, 35, 30)).resize((side, side), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1)
+
+
+def test_a_picture_size_that_cannot_be_is_refused_in_one_line(
+    home: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = photos / "run"
+    assert "smaller than a crop" in failed(capsys, "predict", run, photos / "all", "--picture-size", "12")
+    iris = ll.load("iris")
+    ll.fit(ll.build("linear", iris), iris, steps=1, out=photos / "iris", progress=False)
+    says = failed(capsys, "predict", photos / "iris", "iris", "--picture-size", "12")
+    assert "--picture-size applies to runs on Images" in says
+    assert "Images(1x9x9" in failed(capsys, "predict", home / "run", "digits", "--picture-size", "9")

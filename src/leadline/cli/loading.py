@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from leadline.cli.values import assigned, options_after
-from leadline.core import DataError, OptionError, require_verb
+from leadline.core import DataError, Domain, Images, OptionError, require_verb
 from leadline.core.randomness import generator_for
 from leadline.data import Dataset, load
 from leadline.data.load import SOURCES
@@ -47,6 +48,7 @@ def answered(
     files: Sequence[str],
     pairs: Sequence[str] | None,
     views: dict[str, Any] | None = None,
+    side: int | None = None,
 ) -> tuple[Run, Tensor, list[str]]:
     """Return the run, what its model's `verb` says of the samples in files, and what each is called.
 
@@ -56,9 +58,11 @@ def answered(
         files: Where the samples are.
         pairs: NAME=VALUE of the verb's options.
         views: Arguments of `Crops`, through which pictures are then seen; None for the model as it is.
+        side: Shorter side at which pictures are read; None for the run's own.
 
     Raises:
         VerbError: If the model lacks the verb.
+        OptionError: If samples of this run cannot be read at another size.
         DataError: If the files do not hold samples of the run's domain.
     """
     from leadline.data.samples import samples_for
@@ -69,8 +73,24 @@ def answered(
 
         run.model = Crops(run.model, **views)
     more = _verb_options(run, verb, pairs)
-    x, names = samples_for(run.domain, files, source=run.data_source, options=run.data_options)
+    domain, options = (run.domain, run.data_options) if side is None else _at(run, side)
+    x, names = samples_for(domain, files, source=run.data_source, options=options)
     return run, _told(run, verb, x, more), names
+
+
+def _at(run: Run, side: int) -> tuple[Domain, dict[str, Any]]:
+    """Return domain and options of the run's pictures with shorter sides of `side` pixels.
+
+    Raises:
+        OptionError: If samples of this run cannot be read at another size.
+    """
+    domain, steps = run.domain, run.data_options.get("convert")
+    if not isinstance(domain, Images) or steps:
+        kind = f"pictures converted by {', '.join(steps)}" if steps else str(domain)
+        raise OptionError(f"--picture-size applies to runs on Images as they are, {run.name} learned {kind}")
+    scale = side / min(domain.height, domain.width)
+    height, width = round(domain.height * scale), round(domain.width * scale)
+    return replace(domain, height=height, width=width), {**run.data_options, "size": side}
 
 
 def drawn(path: Path, count: int, seed: int, pairs: Sequence[str] | None) -> tuple[Run, Tensor]:

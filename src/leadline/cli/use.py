@@ -10,7 +10,7 @@ from leadline.cli.flags import Files, Json, Out, RunPath, Seed, VerbOptions
 __all__ = ["COMMANDS", "decode", "encode", "predict", "sample", "score"]
 
 
-def predict(
+def predict(  # noqa: PLR0913
     run: RunPath,
     files: Files,
     crops: Annotated[
@@ -19,7 +19,13 @@ def predict(
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Mean over mirror images of pictures too.")] = False,
     crop_size: Annotated[
-        int | None, typer.Option(help="Side of a crop in pixels [7/8 of the picture].")
+        int | None, typer.Option(help="Side of a crop in pixels [the model's own, or 7/8 of the picture].")
+    ] = None,
+    picture_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Shorter side at which pictures are read before they are cut [the model's]."
+        ),
     ] = None,
     options: VerbOptions = None,
     out: Out = None,
@@ -30,14 +36,15 @@ def predict(
     Example:
       leadline predict runs/a new.csv --out predictions.csv
       leadline predict runs/a photos --crops 10 --json
+      leadline predict runs/a photos --crops 10 --picture-size 256
     """
     from leadline.cli.loading import answered
     from leadline.cli.output import write_records
     from leadline.core import Classes
 
-    cut = crops is not None or flip or crop_size is not None
+    cut = crops is not None or flip or crop_size is not None or picture_size is not None
     views = {"crops": 1 if crops is None else crops, "flip": flip, "size": crop_size} if cut else None
-    trained, told, names = answered(run, "predict", files, options, views)
+    trained, told, names = answered(run, "predict", files, options, views, picture_size)
     labels = trained.labels
     columns = labels.names if labels is not None else tuple(f"y{i}" for i in range(told.shape[1]))
     if isinstance(labels, Classes):
