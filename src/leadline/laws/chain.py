@@ -7,10 +7,13 @@ Source:
     Levin and Peres (2017), Markov Chains and Mixing Times, 2nd edition, section 1.5.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
-from leadline.core import has_verb
+from leadline.core import Domain, has_verb
+from leadline.laws.cells import cells_of
 from leadline.laws.subject import Small, Subject, Verb, density_of
 from leadline.laws.summation import FALSE_ALARM, chi_square, upper_tail
 from leadline.laws.verdicts import NotApplicable, demand
@@ -22,7 +25,7 @@ _STEPS = (1, 8)  # a fault may show at once, or only when it adds up
 
 def chain_is_stationary(subject: Subject) -> str:
     """Check that `step` leaves the density unchanged: draws of all states stay as frequent as they were."""
-    small = subject.small
+    small = _listed(subject)
     pi = _probabilities(small)
     step: Verb = small.model.step  # type: ignore[assignment]
     generator, n = subject.generator("chain"), subject.draws
@@ -40,6 +43,26 @@ def chain_is_stationary(subject: Subject) -> str:
         told.append(_judged(cells, pi, small, count))
     demand(bool(moved.any()), f"the chain never moves: {n:,} draws stand still for {done} steps")
     return f"{n:,} draws{small.where}: {'; '.join(told)}"
+
+
+def _listed(subject: Subject) -> Small:
+    """Return the model over the states of its chain, `chain_domain`, or over its samples if it has none.
+
+    Raises:
+        NotApplicable: If there are too many states, even of a narrow copy.
+    """
+    found = subject.small
+    domain = getattr(found.model, "chain_domain", None)
+    if not isinstance(domain, Domain):
+        return found
+    cells = None if found.where else cells_of(domain)
+    if cells is None:
+        found = subject.narrow
+        domain = cast(Domain, found.model.chain_domain)
+        cells = cells_of(domain)
+    if cells is None:
+        raise NotApplicable(f"the states of the chain, {domain}, are too many to list")
+    return Small(found.model, cells, found.where)
 
 
 def _judged(cells: Tensor, pi: Tensor, small: Small, count: int) -> str:

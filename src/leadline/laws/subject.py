@@ -1,7 +1,7 @@
 """What the laws look at: a model, rows to try it on, and a copy of it that is small enough to sum over."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -16,10 +16,11 @@ from leadline.laws.verdicts import NotApplicable
 
 __all__ = ["Small", "Subject", "density_of"]
 
-_ROWS, _SWEEPS, _MOVE = 64, 3, 0.1
+_ROWS, _SWEEPS, _MOVE, _WIDE_MOVE = 64, 3, 0.1, 1.0
 _MOST_NOISY = 2187
 # A copy is narrow to be quick, and an importance-weighted bound is close only over few latent variables.
 _SMALL = {"latent": 2, "hidden": 32}
+_NARROW = {"latent": 2, "hidden": 4}
 Verb = Callable[..., Tensor]
 
 
@@ -101,7 +102,19 @@ class Subject:
                 return Small(self._copy_over(domain), cells, f" on a copy over {domain}")
         raise NotApplicable(f"{self.domain} and its small version are too large to sum over")
 
-    def _copy_over(self, domain: Domain) -> nn.Module:
+    @cached_property
+    def narrow(self) -> Small:
+        """Return a copy over the small domain whose hidden layers are narrow enough to be listed as well.
+
+        So few units need large weights for a fault of their chain to show.
+        """
+        cells = self.small.cells
+        model = self._copy_over(cells.domain, _NARROW, _WIDE_MOVE)
+        return Small(model, cells, f" on a copy over {cells.domain} with {_NARROW['hidden']} hidden units")
+
+    def _copy_over(
+        self, domain: Domain, largest: Mapping[str, int] = _SMALL, move: float = _MOVE
+    ) -> nn.Module:
         """Return a new model of the same class and options over `domain`, moved off its start."""
         maker = getattr(type(self.model), "for_data", None)
         if maker is None:
@@ -111,7 +124,7 @@ class Subject:
                 "to make a small copy with"
             )
         options = _options(self.model, maker)
-        options |= {name: _capped(options[name], most) for name, most in _SMALL.items() if name in options}
+        options |= {name: _capped(options[name], most) for name, most in largest.items() if name in options}
         model = _fitting(maker, Signature(domain, self.labels), options)
         like = next(self.model.parameters(), self.x)
         model = model.to(like.device, like.dtype) if like.is_floating_point() else model.to(like.device)
@@ -119,7 +132,7 @@ class Subject:
         with torch.no_grad():
             for parameter in model.parameters():
                 step = torch.randn(parameter.shape, generator=source)
-                parameter.add_((_MOVE * step).to(parameter))
+                parameter.add_((move * step).to(parameter))
         self._swept(model, domain)
         return model.eval()
 

@@ -34,7 +34,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from leadline.core.randomness import bernoulli, normal, uniform
-from leadline.nets.enumeration import log_partition_by_pairs, log_partition_of, log_partition_with_gradient
+from leadline.nets.enumeration import (
+    draws_of_pairs,
+    draws_of_smaller,
+    log_partition_by_pairs,
+    log_partition_of,
+    log_partition_with_gradient,
+)
 
 __all__ = ["BernoulliLayer", "BoltzmannLayer", "GaussianLayer"]
 
@@ -83,6 +89,10 @@ class BoltzmannLayer(nn.Module, ABC):
         """
 
     @abstractmethod
+    def exact_draws(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return exact draws of visible units, by enumeration: (n, D)."""
+
+    @abstractmethod
     def start(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return visible units that know nothing yet, shape (n, D): where a chain begins."""
 
@@ -124,7 +134,7 @@ class BoltzmannLayer(nn.Module, ABC):
 
     def inputs(self, v: Tensor) -> Tensor:
         """Return the logits c + r(v) W of hidden units: (n, D) -> (n, H)."""
-        return torch.addmm(self.hidden_bias, self.read(v), self.weights)
+        return torch.addmm(self.hidden_bias, self.read(v), self.weights).to(self.weights)
 
     def hidden(self, v: Tensor) -> Tensor:
         """Return the probability of each hidden unit: (n, D) -> (n, H)."""
@@ -185,15 +195,18 @@ class BernoulliLayer(BoltzmannLayer):
     """
 
     @classmethod
-    def of(cls, weights: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> "BernoulliLayer":
-        """Return a layer that holds these tensors, (D, H), (D,), (H,), and does not learn."""
+    def of(
+        cls, weights: Tensor, visible_bias: Tensor, hidden_bias: Tensor, chain: Tensor | None = None
+    ) -> "BernoulliLayer":
+        """Return a layer that holds these tensors, (D, H), (D,), (H,), (c, D), and does not learn."""
         layer = cls.__new__(cls)
         nn.Module.__init__(layer)
         for name, value in (
             ("weights", weights), ("visible_bias", visible_bias), ("hidden_bias", hidden_bias)
         ):  # fmt: skip
             layer.register_parameter(name, nn.Parameter(value.detach(), requires_grad=False))
-        layer.register_buffer("chain", weights.new_empty(0, len(visible_bias)))
+        none = weights.new_empty(0, len(visible_bias))
+        layer.register_buffer("chain", none if chain is None else chain)
         return layer
 
     @property
@@ -207,6 +220,12 @@ class BernoulliLayer(BoltzmannLayer):
         value = float(log_partition_of(*tensors)) if known is None else known
         return log_partition_with_gradient(*tensors, value)
 
+    def exact_draws(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return exact draws of visible units: the smaller layer by enumeration, then the other."""
+        units = draws_of_smaller(self.weights, self.visible_bias, self.hidden_bias, n, generator)
+        visible_is_smaller = self.weights.shape[0] < self.weights.shape[1]
+        return units if visible_is_smaller else self.draw(self.centre(units), generator)
+
     def start(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return fair coins, shape (n, D)."""
         return uniform((n, len(self.visible_bias)), self.weights, generator).round()
@@ -217,7 +236,7 @@ class BernoulliLayer(BoltzmannLayer):
 
     def centre(self, h: Tensor) -> Tensor:
         """Return the logits b + h W^T: (n, H) -> (n, D)."""
-        return torch.addmm(self.visible_bias, h, self.weights.T)
+        return torch.addmm(self.visible_bias, h, self.weights.T).to(self.weights)
 
     def mean(self, centre: Tensor) -> Tensor:
         """Return the probability of a one: (..., D) -> (..., D)."""
@@ -293,10 +312,11 @@ class GaussianLayer(BoltzmannLayer):
         """Return log Z in nats, shape (), by summing over the hidden units; see `BoltzmannLayer`."""
         if known is not None and not torch.is_grad_enabled():
             return self.weights.new_tensor(known)
-        a = self.visible_bias / self.scale
-        pairs = self.weights.T @ self.weights
-        by_hidden = log_partition_by_pairs(pairs, self.hidden_bias + a @ self.weights)
-        return by_hidden + self.log_normaliser(self.visible_bias)
+        return log_partition_by_pairs(*self._of_hidden()) + self.log_normaliser(self.visible_bias)
+
+    def exact_draws(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return exact draws of visible units: the hidden ones by enumeration, then these."""
+        return self.draw(self.centre(draws_of_pairs(*self._of_hidden(), n, generator)), generator)
 
     def start(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return unit normals, shape (n, D)."""
@@ -309,8 +329,8 @@ class GaussianLayer(BoltzmannLayer):
     def centre(self, h: Tensor) -> Tensor:
         """Return the means b + s W h: (n, H) -> (n, D)."""
         if self.free_scale is None:
-            return torch.addmm(self.visible_bias, h, self.weights.T)
-        return torch.addcmul(self.visible_bias, self.scale, h @ self.weights.T)
+            return torch.addmm(self.visible_bias, h, self.weights.T).to(self.weights)
+        return torch.addcmul(self.visible_bias, self.scale, (h @ self.weights.T).to(self.weights))
 
     def mean(self, centre: Tensor) -> Tensor:
         """Return the centre itself."""
@@ -341,6 +361,11 @@ class GaussianLayer(BoltzmannLayer):
         bend = (on * (1 - on)) @ self.weights.T.square() - 1
         return (0.5 * psi.square() + bend / self.scale.square()).sum(1).mean()
 
+    def _of_hidden(self) -> tuple[Tensor, Tensor]:
+        """Return pairs (H, H) and linear terms (H,) of the hidden units, visible ones integrated out."""
+        a = self.visible_bias / self.scale
+        return self.weights.T @ self.weights, self.hidden_bias + a @ self.weights
+
     def _difference(self, data: Tensor, end: Tensor, up: Tensor, down: Tensor) -> Tensor:
         # F(v) = r^2 / 2 - r (b / s) - sum softplus(c + r W) + a constant: binary units but for the square
         r, e = self.read(data), self.read(end)
@@ -353,6 +378,7 @@ class _Contrast(torch.autograd.Function):
     """Mean F(data) - mean F(end) of binary units; backward writes the gradient in one product of matrices.
 
     The inputs of the hidden units are given; where the data have a gradient, it is found by another product.
+    Under autocast these products may be rounded, but nothing that is summed or drawn from is.
     """
 
     @staticmethod
@@ -361,7 +387,7 @@ class _Contrast(torch.autograd.Function):
     ) -> Tensor:
         shift = end.mean(0) - data.mean(0)
         ctx.save_for_backward(data, end, up, down, shift, weights, b)
-        return shift @ b + F.softplus(down).sum() / len(end) - F.softplus(up).sum() / len(data)
+        return (shift * b).sum() + F.softplus(down).sum() / len(end) - F.softplus(up).sum() / len(data)
 
     @staticmethod
     @once_differentiable

@@ -28,15 +28,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leadline.core import Batch, Bits, Density, Described, Domain, Quantity
+from leadline.core import Batch, Bits, Density, Described, Domain
 from leadline.core.errors import checked_codes
 from leadline.core.randomness import bernoulli
+from leadline.models.boltzmann.machine import Machine
 from leadline.models.boltzmann.partition import (
-    Method,
-    Remembered,
     density_of,
     estimate_tensor,
-    log_partition,
 )
 from leadline.nets.boltzmann import BernoulliLayer
 from leadline.nets.enumeration import log_partition_with_gradient
@@ -44,7 +42,7 @@ from leadline.nets.enumeration import log_partition_with_gradient
 __all__ = ["DBM"]
 
 
-class DBM(nn.Module):
+class DBM(Machine):
     """Deep Boltzmann machine of binary units.
 
     Verbs:
@@ -93,7 +91,6 @@ class DBM(nn.Module):
         self.biases = nn.ParameterList(torch.zeros(size) for size in self.sizes)
         # units of even layers at the end of each chain
         self.register_buffer("chain", torch.rand(chains, sum(self.sizes[::2])).round())
-        self._partition = Remembered()
 
     @classmethod
     def for_data(
@@ -140,7 +137,7 @@ class DBM(nn.Module):
             places = torch.randint(v.shape[1], (len(v), 1), device="cpu").to(v.device)
             flipped = v.scatter(1, places, 1 - v.gather(1, places))
             return v.shape[1] * F.softplus(self._unnormalised(flipped) - self._unnormalised(v)).mean()
-        layer = self.halves()
+        layer = self.two_layers()
         with torch.no_grad():
             states = self._mean_field(v)
             self.chain.copy_(layer.chain_end(layer.inputs(self.chain), self.steps))
@@ -155,7 +152,7 @@ class DBM(nn.Module):
             steps: Length of the chains, at least 1, `burn_in` by default.
         """
         with torch.no_grad():
-            layer = self.halves()
+            layer = self.two_layers()
             inputs = layer.inputs(layer.start(n, generator))
             end = layer.chain_end(inputs, self.burn_in if steps is None else steps, generator)
         return self._raw(end[:, : self.domain.dims])
@@ -191,20 +188,10 @@ class DBM(nn.Module):
         """Return what each unit of the first hidden layer adds to the visible ones: (H_1, D)."""
         return self.weights[0].detach().T
 
-    def log_partition(
-        self, method: Method = "auto", *, chains: int = 100, temperatures: int = 1000, seed: int = 0
-    ) -> Quantity:
-        """Return log Z in nats; see `leadline.models.boltzmann.partition`."""
-
-        def find() -> Quantity:
-            return log_partition(self.halves(), method, chains=chains, temperatures=temperatures, seed=seed)
-
-        return self._partition(self.parameters(), find, method, chains, temperatures, seed)
-
-    def halves(self) -> BernoulliLayer:
-        """Return the machine as two layers: all units of even layers, and all of odd ones."""
+    def two_layers(self) -> BernoulliLayer:
+        """Return all units of even layers, with their chains, and all of odd ones."""
         with torch.no_grad():
-            return BernoulliLayer.of(self._between(), self._biases(0), self._biases(1))
+            return BernoulliLayer.of(self._between(), self._biases(0), self._biases(1), self.chain)
 
     def _biases(self, parity: int) -> Tensor:
         """Return the biases of even or of odd layers side by side."""
@@ -233,9 +220,9 @@ class DBM(nn.Module):
         """Return logits of layer `number` given its neighbours: (n, H_l)."""
         total = self.biases[number].expand(len(states[0]), -1)
         if number > 0:
-            total = total + states[number - 1] @ self.weights[number - 1]
+            total = total + (states[number - 1] @ self.weights[number - 1]).to(total)
         if number < len(self.weights):
-            total = total + states[number + 1] @ self.weights[number].T
+            total = total + (states[number + 1] @ self.weights[number].T).to(total)
         return total
 
     def _mean_field(self, v: Tensor) -> list[Tensor]:
@@ -316,11 +303,11 @@ class _Stage(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Return the probabilities of the upper units: (n, *) -> (n, H)."""
         v = x.flatten(1).to(self.below)
-        return torch.addmm(self.above, v, self.weights, alpha=self.up).sigmoid()
+        return torch.addmm(self.above, v, self.weights, alpha=self.up).to(v).sigmoid()
 
     def _centre(self, h: Tensor) -> Tensor:
         """Return logits of the lower units: (n, H) -> (n, D)."""
-        return torch.addmm(self.below, h, self.weights.T, alpha=self.down)
+        return torch.addmm(self.below, h, self.weights.T, alpha=self.down).to(h)
 
     def _energy(self, v: Tensor, h: Tensor) -> Tensor:
         """Return the mean of -(b v + c h + v W h), shape ()."""

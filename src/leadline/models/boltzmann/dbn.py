@@ -32,15 +32,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leadline.core import Batch, Density, Described, Domain, OptionError, Quantity
+from leadline.core import Batch, Density, Described, Domain, OptionError
 from leadline.core.errors import checked_codes
 from leadline.core.randomness import bernoulli, uniform
+from leadline.models.boltzmann.machine import Machine
 from leadline.models.boltzmann.partition import (
-    Method,
-    Remembered,
     density_of,
     log_mean_exp,
-    log_partition,
     partition_tensor,
 )
 from leadline.models.boltzmann.visible import Visible
@@ -51,7 +49,7 @@ __all__ = ["DBN"]
 _SAMPLES = 16
 
 
-class DBN(nn.Module):
+class DBN(Machine):
     """Deep belief net of binary hidden units; visible units are binary for bits, else Gaussian.
 
     Verbs:
@@ -108,7 +106,6 @@ class DBN(nn.Module):
         self.layers = nn.ModuleList([first, *rest])
         # R_l; the recognition biases are the hidden biases of the lower layers
         self.recognition = nn.ParameterList(layer.weights.detach().clone() for layer in self.lower)
-        self._partition = Remembered()
 
     @classmethod
     def for_data(
@@ -228,16 +225,9 @@ class DBN(nn.Module):
         """Return what each unit of the first hidden layer adds to the visible ones: (H_1, D)."""
         return cast(BoltzmannLayer, self.layers[0]).weights.detach().T
 
-    def log_partition(
-        self, method: Method = "auto", *, chains: int = 100, temperatures: int = 1000, seed: int = 0
-    ) -> Quantity:
-        """Return log Z of the top machine in nats; see `leadline.models.boltzmann.partition`."""
-
-        def find() -> Quantity:
-            return log_partition(self.top, method, chains=chains, temperatures=temperatures, seed=seed)
-
-        about = (method, chains, temperatures, seed)
-        return self._partition(self.top.parameters(), find, *about)
+    def two_layers(self) -> BoltzmannLayer:
+        """Return the machine on top."""
+        return self.top
 
     def _up(self, number: int, below: Tensor) -> Tensor:
         """Return logits of q(h_l | h_l-1): (n, H_l-1) -> (n, H_l)."""
@@ -245,7 +235,7 @@ class DBN(nn.Module):
 
     def _above(self, number: int, read: Tensor) -> Tensor:
         """Return logits of q(h_l | h_l-1), given what the weights multiply: (n, H_l-1) -> (n, H_l)."""
-        return torch.addmm(self.lower[number].hidden_bias, read, self.recognition[number])
+        return torch.addmm(self.lower[number].hidden_bias, read, self.recognition[number]).to(read)
 
     def _ratio(self, v: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return log p(v | h_1 ...) - log q(h | v) without the top machine, and h_L-1: (n,), (n, H_L-1)."""

@@ -30,15 +30,9 @@ from torch import Tensor, nn
 
 from leadline.core import Batch, Density, Described, Domain, Images, OptionError, Quantity, Vectors
 from leadline.core.randomness import generator_for, normal, uniform
-from leadline.inference.annealed import annealed_importance
 from leadline.inference.chains import Hamiltonian, Langevin, Metropolis, Unadjusted
-from leadline.models.boltzmann.partition import (
-    Method,
-    Remembered,
-    annealed_quantity,
-    density_of,
-    estimate_tensor,
-)
+from leadline.models.boltzmann.annealing import Annealing, Method, Path, annealing
+from leadline.models.boltzmann.partition import Remembered, density_of, estimate_tensor
 from leadline.models.boltzmann.visible import Visible
 from leadline.nets.architecture import is_convolutional
 from leadline.nets.convolution import ConvEncoder
@@ -54,6 +48,7 @@ _NOISE, _PIXEL_NOISE = 0.03, 0.2
 _PENALTY = 1e-2  # weight of the squared scores, which keeps them near zero
 _POINTS, _REACH = {1: 8001, 2: 401}, 9.0
 _LEAPFROGS, _STEP, _ACCEPTED = 4, 0.2, 0.7
+_LADDER = (300, 2400)
 
 
 class Energy(nn.Module):
@@ -153,16 +148,7 @@ class Energy(nn.Module):
             generator: Source of randomness.
             steps: Length of the chains, `burn_in` by default.
         """
-        place = (uniform((n,), self.buffer, generator) * len(self.buffer)).long()
-        kernel = Metropolis(self.log_unnormalised, Langevin(self.step_size))
-        with torch.no_grad():
-            v = self.buffer[place.clamp(max=len(self.buffer) - 1)]
-            if n == 0:
-                return self.visible.raw(v)
-            state = kernel.init(v)
-            for _ in range(self.burn_in if steps is None else steps):
-                state, _ = kernel.step(state, generator)
-            return self.visible.raw(state.position)
+        return self.visible.raw(self._moved(n, generator, steps))
 
     def log_prob(self, x: Tensor, samples: int = _DRAWS, generator: torch.Generator | None = None) -> Tensor:
         """Return log p(x) of each row, or its bound, in nats: (n, *shape) -> (n,).
@@ -190,16 +176,18 @@ class Energy(nn.Module):
         return self._tempered(v, 1.0)
 
     def log_partition(
-        self, method: Method = "auto", *, chains: int = 100, temperatures: int = 300, seed: int = 0
+        self, method: Method = "auto", *, chains: int = 100, temperatures: int | None = None, seed: int = 0
     ) -> Quantity:
         """Return log Z in nats, with its standard error where it is estimated.
 
         Args:
             method: "exact" sums on a grid over one or two dimensions; "ais" is annealed importance sampling
-                from the reference; "auto" is exact where that is possible.
-            chains: Number of particles of "ais".
-            temperatures: Number of temperatures of "ais".
-            seed: Seed of "ais".
+                from the reference, "lower" and "upper" its stochastic bounds, forward and backward;
+                "auto" is exact where that is possible.
+            chains: Number of particles of the annealing.
+            temperatures: Their number; None doubles 300 until the effective sample size is a fifth of the
+                particles, to 2400 at most.
+            seed: Seed of the annealing.
 
         Raises:
             ValueError: If "exact" is asked of more than two dimensions.
@@ -208,12 +196,14 @@ class Energy(nn.Module):
         if method == "exact" and not few:
             raise ValueError(f"log Z is summed over at most 2 dimensions, got {self.domain.dims}")
 
-        def find() -> Quantity:
-            if few and method != "ais":
-                return self._summed()
-            return self._annealed(chains, temperatures, seed)
+        def find() -> Annealing:
+            generator = generator_for(seed, "annealed log Z", device=self.buffer.device)
+            return annealing(self._path(chains, generator), temperatures, generator)
 
-        return self._partition(self.network.parameters(), find, method, chains, temperatures, seed)
+        parameters = self.network.parameters()
+        if few and method in ("auto", "exact"):
+            return self._partition(parameters, self._summed)
+        return self._partition(parameters, find, chains, temperatures, seed).found(method)
 
     def _score(self, v: Tensor) -> Tensor:
         """Return f(v): (n, D) -> (n,)."""
@@ -238,6 +228,19 @@ class Energy(nn.Module):
         self.buffer[places] = state.position
         return state.position
 
+    def _moved(self, n: int, generator: torch.Generator | None, steps: int | None = None) -> Tensor:
+        """Return ends (n, D) of Langevin chains with an accept step, begun in the buffer."""
+        place = (uniform((n,), self.buffer, generator) * len(self.buffer)).long()
+        kernel = Metropolis(self.log_unnormalised, Langevin(self.step_size))
+        with torch.no_grad():
+            v = self.buffer[place.clamp(max=len(self.buffer) - 1)]
+            if n == 0:
+                return v
+            state = kernel.init(v)
+            for _ in range(self.burn_in if steps is None else steps):
+                state, _ = kernel.step(state, generator)
+            return state.position
+
     def _sliced(self, v: Tensor) -> Tensor:
         """Return the mean of u^T H u + |g|^2 / 2 with g and H of log p and a random u a row, shape ()."""
         with torch.enable_grad():
@@ -257,9 +260,8 @@ class Energy(nn.Module):
         value = float(each.logsumexp(0)) + self.domain.dims * math.log(2 * _REACH / (points - 1))
         return Quantity(value, "nats", "exact", protocol=f"sum over a grid of {len(grid):,} points")
 
-    def _annealed(self, chains: int, temperatures: int, seed: int) -> Quantity:
-        """Return the estimate of log Z from draws of the reference, moved by Hamiltonian trajectories."""
-        generator = generator_for(seed, "annealed log Z", device=self.buffer.device)
+    def _path(self, chains: int, generator: torch.Generator) -> Path:
+        """Return the path from the reference, whose particles move by Hamiltonian trajectories."""
         size = [_STEP]
 
         def transition(v: Tensor, t: float, source: torch.Generator | None) -> Tensor:
@@ -269,8 +271,9 @@ class Energy(nn.Module):
             size[0] *= math.exp(0.2 * (float(told.acceptance.mean()) - _ACCEPTED))
             return state.position
 
-        with torch.no_grad():
-            start = normal((chains, self.domain.dims), self.buffer, generator)
-            path = torch.linspace(0, 1, temperatures)
-            result = annealed_importance(self._tempered, transition, start, path, generator)
-        return annealed_quantity(0.0, result, temperatures)
+        start = normal((chains, self.domain.dims), self.buffer, generator)
+        origin = f"{self.burn_in} Langevin steps from the buffer"
+        return Path(
+            self._tempered, transition, 0.0, start, lambda _: self._moved(chains, generator),
+            exact=False, origin=origin, temperatures=_LADDER,
+        )  # fmt: skip

@@ -17,7 +17,7 @@ Departs from the source:
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,68 +26,55 @@ from torch.nn import functional as F
 
 from leadline.core import Density, Quantity
 from leadline.core.randomness import bernoulli, generator_for
-from leadline.inference.annealed import AISResult, annealed_importance
+from leadline.inference.annealed import AISResult
+from leadline.models.boltzmann.annealing import Annealing, Path, annealing, resampled
 from leadline.nets.boltzmann import BoltzmannLayer
 
 __all__ = [
     "MOST_ENUMERATED",
-    "Method",
     "Remembered",
-    "annealed_quantity",
+    "annealed_partition",
     "density_of",
     "estimate_tensor",
     "log_mean_exp",
-    "log_partition",
     "partition_tensor",
+    "summed_partition",
 ]
 
 MOST_ENUMERATED = 20
 _BASE_STEPS = 100
-Method = Literal["auto", "exact", "ais"]
+_END_STEPS = 1000
+_LADDER = (1000, 8000)
+T = TypeVar("T")
 
 
 class Remembered:
-    """A figure that depends on parameters, found once for each setting of them."""
+    """Figures that depend on parameters, found once for each setting of them."""
 
     def __init__(self) -> None:
-        self._found: tuple[bytes, Quantity] | None = None
+        self._of, self._found = b"", dict[str, Any]()
 
-    def __call__(self, tensors: Iterable[Tensor], find: Callable[[], Quantity], *about: object) -> Quantity:
+    def __call__(self, tensors: Iterable[Tensor], find: Callable[[], T], *about: object) -> T:
         """Return what `find` finds, or found before for equal `tensors` and `about`."""
-        key = hashlib.blake2b(repr(about).encode(), digest_size=16)
+        key = hashlib.blake2b(digest_size=16)
         for tensor in tensors:
             key.update(repr((tensor.dtype, tensor.shape)).encode())
             key.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        if self._found is None or self._found[0] != key.digest():
-            self._found = (key.digest(), find())
-        return self._found[1]
+        if key.digest() != self._of:
+            self._of, self._found = key.digest(), {}
+        if repr(about) not in self._found:
+            self._found[repr(about)] = find()
+        found: T = self._found[repr(about)]
+        return found
 
 
-def log_partition(
-    layer: BoltzmannLayer,
-    method: Method = "auto",
-    *,
-    chains: int = 100,
-    temperatures: int = 1000,
-    seed: int = 0,
-) -> Quantity:
-    """Return log Z of `layer` in nats, with its standard error where it is estimated.
-
-    Args:
-        layer: Two layers of units.
-        method: "exact" sums over all states of binary units; "ais" is annealed importance sampling;
-            "auto" is exact up to 20 units.
-        chains: Number of particles of "ais".
-        temperatures: Number of temperatures of "ais".
-        seed: Seed of "ais".
+def summed_partition(layer: BoltzmannLayer) -> Quantity:
+    """Return log Z of `layer` in nats, by a sum over all states of its binary units.
 
     Raises:
-        ValueError: If "exact" is asked of a layer with more than 20 units to sum over.
+        ValueError: If there are more than 20 units to sum over.
     """
-    few = layer.enumerated <= MOST_ENUMERATED
-    if method == "ais" or (method == "auto" and not few):
-        return _annealed(layer, chains, temperatures, seed)
-    if not few:
+    if layer.enumerated > MOST_ENUMERATED:
         D, H = layer.weights.shape
         raise ValueError(
             f"exact log Z needs a layer of at most {MOST_ENUMERATED} binary units, "
@@ -96,6 +83,20 @@ def log_partition(
     with torch.no_grad():
         value = float(layer.log_partition())
     return Quantity(value, "nats", "exact", protocol=f"sum over {layer.enumerated} binary units")
+
+
+def annealed_partition(layer: BoltzmannLayer, chains: int, temperatures: int | None, seed: int) -> Annealing:
+    """Return log Z of `layer` by annealed importance sampling there and back.
+
+    Args:
+        layer: Two layers of units.
+        chains: Number of particles.
+        temperatures: Number of temperatures, or None to choose it.
+        seed: Seed of all randomness.
+    """
+    generator = generator_for(seed, "annealed log Z", device=layer.weights.device)
+    with torch.no_grad():
+        return annealing(_path(layer, chains, generator), temperatures, generator)
 
 
 def partition_tensor(layer: BoltzmannLayer, found: Quantity) -> Tensor:
@@ -127,20 +128,8 @@ def log_mean_exp(values: Tensor) -> Tensor:
     return values.logsumexp(0) - math.log(len(values))
 
 
-def annealed_quantity(at_start: float, result: AISResult, temperatures: int) -> Quantity:
-    """Return log Z as an estimate, from that of the start of a path and the ratio found along it."""
-    value, spread, chains = at_start + result.log_ratio, 1.96 * result.stderr, len(result.log_weights)
-    protocol = (
-        f"annealed importance sampling, {chains} chains, {temperatures} temperatures, "
-        f"effective sample size {result.effective_sample_size:.0f}"
-    )
-    interval = (value - spread, value + spread)
-    return Quantity(value, "nats", "estimate", result.stderr, interval, chains, protocol)
-
-
-def _annealed(layer: BoltzmannLayer, chains: int, temperatures: int, seed: int) -> Quantity:
-    """Return the estimate along the path f_t."""
-    generator = generator_for(seed, "annealed log Z", device=layer.weights.device)
+def _path(layer: BoltzmannLayer, chains: int, generator: torch.Generator) -> Path:
+    """Return the path f_t to a layer."""
     memory: list[Tensor] = []
 
     def inputs(v: Tensor) -> Tensor:
@@ -155,14 +144,20 @@ def _annealed(layer: BoltzmannLayer, chains: int, temperatures: int, seed: int) 
         h = bernoulli((t * inputs(v)).sigmoid(), source)
         return layer.draw(base * (1 - t) + t * layer.centre(h), source)
 
-    with torch.no_grad():
-        b = layer.visible_bias
-        base = _base(layer, chains, generator)
-        start = layer.draw(base.expand(chains, -1), generator)
-        path = torch.linspace(0, 1, temperatures)
-        result = annealed_importance(log_density, transition, start, path, generator)
-        at_start = float(layer.log_normaliser(base).double()) + layer.weights.shape[1] * math.log(2)
-    return annealed_quantity(at_start, result, temperatures)
+    def end(forward: AISResult) -> Tensor:
+        if exact:
+            return layer.exact_draws(chains, generator)
+        held = layer.chain[torch.arange(chains) % len(layer.chain)] if kept else resampled(forward, generator)
+        return layer.chain_end(layer.inputs(held), _END_STEPS, generator)
+
+    b, exact, kept = layer.visible_bias, layer.enumerated <= MOST_ENUMERATED, len(layer.chain) > 0
+    base = _base(layer, chains, generator)
+    start = layer.draw(base.expand(chains, -1), generator)
+    at_start = float(layer.log_normaliser(base).double()) + layer.weights.shape[1] * math.log(2)
+    origin = f"{_END_STEPS} Gibbs steps from {'persistent chains' if kept else 'the forward particles'}"
+    return Path(
+        log_density, transition, at_start, start, end, exact, "exact draws" if exact else origin, _LADDER
+    )
 
 
 def _base(layer: BoltzmannLayer, chains: int, generator: torch.Generator) -> Tensor:

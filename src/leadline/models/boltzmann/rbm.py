@@ -20,25 +20,24 @@ Departs from the source:
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from leadline.core import Batch, Density, Described, Domain, Quantity
+from leadline.core import Batch, Density, Described, Domain
 from leadline.core.errors import checked_codes
+from leadline.models.boltzmann.machine import Machine
 from leadline.models.boltzmann.partition import (
-    Method,
-    Remembered,
     density_of,
-    log_partition,
     partition_tensor,
 )
 from leadline.models.boltzmann.visible import Visible
+from leadline.nets.boltzmann import BoltzmannLayer
 
 __all__ = ["RBM"]
 
 _DRAWS = 16
 
 
-class RBM(nn.Module):
+class RBM(Machine):
     """Restricted Boltzmann machine of binary hidden units.
 
     Bits are binary visible units; pictures and real columns are Gaussian ones. Numbers in [0, 1] are
@@ -90,7 +89,6 @@ class RBM(nn.Module):
         self.steps = steps
         self.burn_in = burn_in
         self.layer = self.visible.layer(hidden, chains if persistent else 0, scale)
-        self._partition = Remembered()
 
     @classmethod
     def for_data(
@@ -170,6 +168,10 @@ class RBM(nn.Module):
         found = self.log_partition()
         return density_of(found, f"uniform noise, {_DRAWS} draws" if self.visible.noisy else "")
 
+    def two_layers(self) -> BoltzmannLayer:
+        """Return the machine's own layers."""
+        return self.layer
+
     def free_energy(self, x: Tensor) -> Tensor:
         """Return F(x) of each row, in nats; of the middle of the cell for pictures: (n, *shape) -> (n,)."""
         return self.layer.free_energy(self.visible.units(x, self.layer.visible_bias))
@@ -177,27 +179,3 @@ class RBM(nn.Module):
     def filters(self) -> Tensor:
         """Return what each hidden unit adds to the visible ones, W^T: (H, D)."""
         return self.layer.weights.detach().T
-
-    def log_partition(
-        self, method: Method = "auto", *, chains: int = 100, temperatures: int = 1000, seed: int = 0
-    ) -> Quantity:
-        """Return log Z in nats, with its standard error where it is estimated.
-
-        Args:
-            method: "exact" sums over all states of the smaller layer (of the hidden one if visible units
-                are Gaussian); "ais" is annealed importance sampling; "auto" is exact up to 20 units, and
-                remembers what it found for these parameters.
-            chains: Number of particles of "ais".
-            temperatures: Number of temperatures of "ais".
-            seed: Seed of "ais".
-
-        Raises:
-            ValueError: If "exact" is asked of a machine with more than 20 units to sum over.
-        """
-
-        def find() -> Quantity:
-            return log_partition(self.layer, method, chains=chains, temperatures=temperatures, seed=seed)
-
-        if method != "auto":
-            return find()
-        return self._partition(self.layer.parameters(), find, chains, temperatures, seed)
