@@ -10,7 +10,7 @@ weights are written, once a step: about 9 MB of traffic for 39 MFLOP, so that me
 
 Gaussian units add a draw of 784 normals a row. log Z sums 2^20 states; with binary visible units that is 784
 factors each. Three of them multiply out into 8 terms, which for all states is a product of 1024 x 8 by
-8 x 1024: 262 of these are 4.4 GFLOP in float64, and as many multiplications of 2^20 numbers in the cache, 2.8e8.
+8 x 1024: 262 of these are 4.4 GFLOP in float64, beside 2.8e8 multiplications in the cache.
 Gaussian ones integrate out, and what is left is a product of 1024 x 10 by 10 x 1024.
 
 Ours and the peer run in turn in processes of their own: the thread pools of one would slow the other.
