@@ -20,6 +20,8 @@ from leadline.inference.chains import (
     Metropolis,
     Proposed,
     RandomWalk,
+    State,
+    Tempered,
     Tempering,
     Unadjusted,
     WithGradient,
@@ -28,6 +30,7 @@ from leadline.inference.chains.adaptation import Warmup, windows
 from leadline.inference.chains.kernel import value_and_gradient
 from leadline.inference.chains.metric import Moments
 from leadline.inference.chains.moves import leapfrog
+from leadline.inference.chains.nuts import _doubled, _root, _Walk
 
 MEAN = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
 COVARIANCE = torch.tensor([[1.0, 0.6, 0.0], [0.6, 2.0, -0.5], [0.0, -0.5, 0.5]], dtype=torch.float64)
@@ -399,6 +402,109 @@ def test_ctrl_c_between_draws_keeps_the_draws_and_they_go_on() -> None:
     assert not isinstance(early.value, chains.InterruptedChains)
 
 
+def test_one_chain_or_one_draw_is_said_to_be_too_little() -> None:
+    alone = chains.sample(normal_density, torch.zeros(1, 3).double(), warmup=30, draws=20, metric="dense")
+    assert alone.draws.shape == (1, 20, 3)
+    assert not alone.trusted
+    assert "too short to tell" in str(alone)
+    once = chains.sample(normal_density, torch.zeros(5, 3).double(), warmup=0, draws=1)
+    assert "too few draws to judge" in str(once)
+
+
+def test_a_start_that_asks_for_gradients_gives_draws_that_hold_no_graph() -> None:
+    start = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+    for kernel in ("nuts", "random walk"):
+        assert not chains.sample(normal_density, start, kernel, warmup=2, draws=2).draws.requires_grad
+
+
+def test_a_density_that_is_nan_beyond_an_edge_is_never_left_for_it() -> None:
+    def edged(x: Tensor) -> Tensor:
+        return torch.where(x.sum(1) > 1, torch.nan, normal_density(x))
+
+    for kernel in ("nuts", "hmc", "mala", "random walk"):
+        run = chains.sample(edged, torch.zeros(20, 3).double(), kernel, warmup=30, draws=30)
+        assert float(run.draws.sum(2).max()) <= 1
+        assert bool(torch.isfinite(run.draws).all())
+        assert float(run.draws.std()) > 0.2
+
+
+REVERSIBLE = [
+    "random walk",
+    "mala",
+    "hmc",
+    "nuts",
+    "nuts, coarse",
+    "nuts, shallow",
+    "mala, diagonal",
+    "hmc, dense",
+]
+
+
+@pytest.mark.parametrize("name", REVERSIBLE)
+def test_every_refusing_kernel_is_in_detailed_balance(name: str) -> None:
+    """From exact draws, E[f(x) g(x')] = E[g(x) f(x')] for all f and g if and only if the chain reverses."""
+    generator, n = generator_for(5, name), 40_000
+    flat = name in ("mala, diagonal", "hmc, dense")
+    kernel = KERNELS[name](normal_density if flat else quartic)
+    x = exact_draws(n, generator) if flat else exact_quartic(n, generator)
+    y = kernel.step(kernel.init(x), generator)[0].position
+    a, b = x[:, 0], y[:, 0]
+    for f, g in (
+        (torch.sin, torch.square),
+        (torch.sigmoid, torch.cos),
+        (lambda z: (z > 0.5).double(), torch.exp),
+    ):
+        flow = f(a) * g(b) - g(a) * f(b)
+        assert abs(float(flow.mean())) < 4.5 * float(flow.std()) / math.sqrt(n)
+
+
+def test_unadjusted_langevin_is_not_in_balance_with_its_target() -> None:
+    generator, n = generator_for(5), 40_000
+    kernel = Unadjusted(quartic, Langevin(0.6))
+    x = exact_quartic(n, generator)
+    y = kernel.step(kernel.init(x), generator)[0].position
+    flow = ((y.abs() > 2).double() - (x.abs() > 2).double()).flatten()  # f = 1
+    assert abs(float(flow.mean())) > 8 * float(flow.std()) / math.sqrt(n)
+
+
+@pytest.mark.parametrize("name", ["random walk", "mala", "hmc"])
+def test_joint_draws_of_parameter_and_data_keep_the_prior(name: str) -> None:
+    """Geweke (2004), as for the no-U-turn sampler above: each chain has a posterior of its own."""
+    generator, n = generator_for(0, "geweke", name), 20_000
+    theta = torch.randn(n, 1, generator=generator, dtype=torch.float64)
+    for _ in range(5):
+        y = theta + 0.5 * torch.randn(n, 1, generator=generator, dtype=torch.float64)
+
+        def posterior(t: Tensor, y: Tensor = y) -> Tensor:
+            return (-0.5 * t.square() - 0.5 * ((y - t) / 0.5).square()).sum(1)
+
+        kernel = KERNELS[name](posterior)
+        theta = kernel.step(kernel.init(theta), generator)[0].position
+    assert abs(float(theta.mean())) < 4 / math.sqrt(n)
+    assert abs(float(theta.var()) - 1) < 4 * math.sqrt(2 / n)
+
+
+def test_every_tensor_of_a_step_follows_the_device_of_its_state() -> None:
+    """On the meta device a tensor that was made elsewhere cannot meet those of the state."""
+    meta = torch.device("meta")
+    x = torch.empty(6, 3, device=meta)
+    state = State(x, torch.empty(6, device=meta), torch.empty_like(x))
+    for C in (torch.ones(3), torch.eye(3)):
+        metric = Metric(C)
+        object.__setattr__(metric, "covariance", metric.covariance.to(meta))
+        object.__setattr__(metric, "_inverse_root", metric._inverse_root.to(meta))
+        moves = (RandomWalk(0.5, metric), Langevin(0.1, metric), Hamiltonian(0.1, metric, 3, jitter=0.0))
+        for kernel in [make(quartic, move) for make in (Metropolis, Unadjusted) for move in moves]:
+            after, told = kernel.step(state)
+            assert after.position.device == told.acceptance.device == told.steps.device == meta
+    copies = State(x, torch.empty(6, device=meta), None)
+    swapped, _ = Tempering(quartic, (1.0, 0.5, 0.2)).step(Tempered(copies, 3, torch.empty(2, device=meta)))
+    assert swapped.state.position.device == meta
+    scalar = Metric.unit(torch.empty(()))
+    tree, _, done = _doubled(_root(state, x, scalar), _Walk(quartic, scalar, 0.1), 1, None)
+    assert tree.draw.position.device == done.device == meta
+
+
 def test_parallel_tempering_crosses_what_a_random_walk_cannot() -> None:
     # Two normals of width 1 at -8 and 8 with weights 1 and 3.
     def two(x: Tensor) -> Tensor:
@@ -439,6 +545,20 @@ def test_on_the_funnel_r_hat_says_that_the_chains_do_not_mix() -> None:
         (lambda: chains.sample(normal_density, torch.zeros(2, 3).long()), "real numbers"),
         (lambda: chains.sample(lambda x: -x.square(), torch.ones(2, 3)), "a number a chain"),
         (lambda: chains.sample(lambda x: x.sum(1).log(), -torch.ones(2, 3)), "at the start of chain 0"),
+        (lambda: chains.sample(lambda x: x.sum(1) - torch.inf, torch.ones(2, 3)), "-inf at the start"),
+        (lambda: chains.sample(lambda x: x.sum(1) * torch.nan, torch.ones(2, 3)), "nan at the start"),
+        (lambda: chains.sample(lambda x: -x.norm(dim=1).sqrt(), torch.zeros(2, 3)), "gradient .* not finite"),
+        (lambda: chains.sample(lambda x: x.sum(), torch.ones(2, 3)), r"shape \(2,\), got \(\)"),
+        (lambda: chains.sample(lambda x: x.detach().sum(1), torch.ones(2, 3)), "has no gradient"),
+        (lambda: chains.sample(lambda _: 1.0, torch.ones(2, 3)), "has no gradient"),  # type: ignore[arg-type,return-value]
+        (lambda: chains.sample(lambda _: 1.0, torch.ones(2, 3), "random walk"), "got float"),  # type: ignore[arg-type,return-value]
+        (lambda: chains.sample(normal_density, [[0.0]]), "not list"),  # type: ignore[arg-type]
+        (lambda: chains.sample(normal_density, torch.zeros(3, 0)), "with a chain"),
+        (
+            lambda: chains.sample(WithGradient(lambda x: (x.sum(1), x.sum(1))), torch.ones(2, 3)),
+            r"shape of x, \(2, 3\), got \(2,\)",
+        ),
+        (lambda: chains.sample(WithGradient(lambda x: x.sum(1)), torch.ones(2, 3)), "two tensors"),  # type: ignore[arg-type,return-value]
         (lambda: chains.sample(normal_density, torch.zeros(2, 3), "nut"), "did you mean"),
         (lambda: chains.sample(normal_density, torch.zeros(2, 3), warmup=-1), "warmup >= 0"),
         (lambda: chains.sample(normal_density, torch.zeros(2, 3), draws=0), "draws >= 1"),

@@ -199,6 +199,36 @@ def test_parallel_tempering_on_pairs_of_states_leaves_the_product_unchanged() ->
     assert_follows(torch.bincount(code(state.position, sizes), minlength=6), row.view(6, 6).sum(1))
 
 
+def test_three_copies_swap_even_and_odd_pairs_in_turn_as_the_law_of_all_says() -> None:
+    w = torch.tensor([0.0, 1.2, -0.7], dtype=torch.float64)
+    powers = (1.0, 0.5, 0.1)
+    b, one = torch.tensor(powers, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+    uniform = torch.full((3, 3), 1 / 3, dtype=torch.float64)
+    first, second, third = (chains.metropolis_matrix(power * w, uniform) for power in powers)
+    moves = torch.kron(first, torch.kron(second, third))
+    swaps = (torch.kron(chains.swap_matrix(w, b[:2]), one), torch.kron(one, chains.swap_matrix(w, b[1:])))
+    pi = torch.softmax(w, 0)
+    for power in powers[1:]:
+        pi = torch.kron(pi, torch.softmax(power * w, 0))
+    for swap in swaps:
+        assert float((pi @ swap - pi).abs().max()) < 1e-15
+        assert chains.balance_error(swap, pi) < 1e-15
+
+    def anywhere(x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        return torch.randint(3, x.shape, generator=generator), torch.zeros(len(x)).double()
+
+    kernel, n = Tempering(lambda x: w[x[:, 0]], powers, Proposed(anywhere)), 30_000
+    generator, state = generator_for(0), kernel.init(torch.full((n, 1), 2))
+    row = torch.zeros(27).double()
+    row[26] = 1.0
+    for step in range(3):
+        state, _ = kernel.step(state, generator)
+        row = row @ moves @ swaps[step % 2]
+        law = code(state.state.position.view(n, 3), (3, 3, 3))
+        assert_follows(torch.bincount(law, minlength=27), row)
+        assert torch.equal(state.swaps.isnan(), torch.tensor([step % 2 == 1, step % 2 == 0]))
+
+
 @pytest.mark.parametrize("scan", SCANS)
 def test_the_spectral_gap_predicts_the_decay_of_total_variation(scan: Scan) -> None:
     P = Gibbs(BINARY, scan).transition_matrix()

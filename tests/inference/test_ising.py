@@ -196,6 +196,18 @@ def test_neither_the_seed_stream_nor_the_threads_change_a_run() -> None:
     assert not torch.equal(ends[0], ends[2])
 
 
+def test_every_tensor_of_a_sweep_follows_the_device_of_its_state() -> None:
+    """On the meta device a tensor that was made elsewhere cannot meet those of the state."""
+    meta = torch.device("meta")
+    for periodic in (False, True):
+        kernel = LatticeGibbs(Lattice(4, 6, 0.3, 0.1, periodic=periodic))
+        state = kernel.init(torch.empty(5, 4, 6, device=meta))
+        assert isinstance(state, State)
+        after, told = kernel.step(state)
+        assert after.position.device == told.acceptance.device == meta
+        assert after.position.dtype == torch.int8
+
+
 def test_an_ising_model_on_any_graph_is_sampled_by_its_colours() -> None:
     random = generator_for(0)
     edges = torch.tensor([[0, 1], [1, 2], [2, 0], [2, 3], [4, 3], [0, 4]])

@@ -110,7 +110,10 @@ class WithGradient:
 
 
 def value_and_gradient(log_density: LogDensity) -> ValueAndGradient:
-    """Return the function that gives log f and its gradient: the density's own, or by differentiation."""
+    """Return the function that gives log f and its gradient: the density's own, or by differentiation.
+
+    It raises OptionError where there is nothing to differentiate.
+    """
     own: Any = getattr(log_density, "value_and_gradient", None)
     if own is not None:
         return own
@@ -119,6 +122,11 @@ def value_and_gradient(log_density: LogDensity) -> ValueAndGradient:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             value = log_density(x)
+            if not (isinstance(value, Tensor) and value.requires_grad):
+                raise OptionError(
+                    "log_density has no gradient: compute it from x by torch operations, "
+                    'give it WithGradient, or take the kernel "random walk"'
+                )
             (gradient,) = torch.autograd.grad(value.sum(), x)
         return value.detach(), gradient
 
@@ -129,30 +137,55 @@ def start_at(log_density: LogDensity, position: Tensor, *, gradient: bool) -> St
     """Return the state of chains that start at `position` (c, *shape).
 
     Raises:
-        ShapeError: If log_density does not give one number a chain.
-        OptionError: If it is not finite at a start.
+        ShapeError: If log_density does not give one number a chain, or a gradient of another shape than x.
+        OptionError: If it is not finite at a start, or has no gradient there.
     """
-    if position.dim() < 1 or position.shape[0] < 1:
+    if not isinstance(position, Tensor):
+        raise ShapeError(f"start must be a tensor (chains, *shape), not {type(position).__name__}")
+    if position.dim() < 1 or not position.numel():
         raise ShapeError(f"start must have shape (chains, *shape) with a chain, got {tuple(position.shape)}")
+    position = position.detach()
     if gradient and not position.is_floating_point():
         raise ShapeError(f"this kernel follows gradients: start must hold real numbers, not {position.dtype}")
-    slope = None
-    if gradient:
-        value, slope = value_and_gradient(log_density)(position)
-    else:
-        with torch.no_grad():
-            value = log_density(position)
-    if value.shape != position.shape[:1]:
-        raise ShapeError(
-            f"log_density must give a number a chain, shape ({len(position)},), got {tuple(value.shape)}"
-        )
+    value, slope = _first(log_density, position, gradient=gradient)
+    if not isinstance(value, Tensor) or value.shape != position.shape[:1]:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ShapeError(f"log_density must give a number a chain, shape ({len(position)},), got {shape}")
     lost = ~torch.isfinite(value)
     if bool(lost.any()):
         at = int(lost.int().argmax())
         raise OptionError(
             f"log_density is {float(value[at])} at the start of chain {at}: start where it is finite"
         )
+    if slope is not None:
+        _check_slope(slope, position)
     return State(position, value, slope)
+
+
+def _first(log_density: LogDensity, position: Tensor, *, gradient: bool) -> tuple[Any, Any]:
+    """Return what a user's density gives at a start, and its gradient where one is needed."""
+    if not gradient:
+        with torch.no_grad():
+            return log_density(position), None
+    pair: Any = value_and_gradient(log_density)(position)
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise ShapeError("a density WithGradient gives two tensors, log f (chains,) and its gradient like x")
+    return pair
+
+
+def _check_slope(slope: Any, position: Tensor) -> None:
+    """Refuse a gradient that does not fit the points, or that no chain can follow."""
+    if not isinstance(slope, Tensor) or slope.shape != position.shape:
+        shape = tuple(slope.shape) if isinstance(slope, Tensor) else type(slope).__name__
+        raise ShapeError(
+            f"the gradient of log_density must have the shape of x, {tuple(position.shape)}, got {shape}"
+        )
+    lost = ~torch.isfinite(slope).reshape(len(slope), -1).all(1)
+    if bool(lost.any()):
+        at = int(lost.int().argmax())
+        raise OptionError(
+            f"the gradient of log_density is not finite at the start of chain {at}: start elsewhere"
+        )
 
 
 def along(flags: Tensor, like: Tensor) -> Tensor:

@@ -59,7 +59,11 @@ class Metric:
     @classmethod
     def unit(cls, like: Tensor) -> "Metric":
         """Return the metric that scales nothing, with the dtype and device of `like`."""
-        return cls(torch.ones((), dtype=like.dtype, device=like.device))
+        one = torch.ones((), dtype=like.dtype, device=like.device)
+        metric = object.__new__(cls)  # nothing to check, and so no wait for a GPU at every step
+        object.__setattr__(metric, "covariance", one)
+        object.__setattr__(metric, "_inverse_root", one)
+        return metric
 
     def velocity(self, p: Tensor) -> Tensor:
         """Return C p of each chain: (c, *shape) -> (c, *shape)."""

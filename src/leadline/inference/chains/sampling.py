@@ -142,6 +142,10 @@ class Chains:
 
     def __str__(self) -> str:
         chains, draws = self.draws.shape[:2]
+        if draws < 4:
+            return (
+                f"{chains} chains of {draws} draws of {tuple(self.draws.shape[2:])}: too few draws to judge"
+            )
         size, shrink = torch.minimum(self.ess, tail_ess(self.draws)), self.agreement
         nested = self.superchains is not None
         bad = int((~(shrink <= TRUSTED_R_HAT)).sum())
