@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from leadline import studies
 from leadline.core import OptionError, Quantity
 from leadline.studies import STUDIES, Finding, StudyError, birthday_paradox, random_labels
-from leadline.studies.study import Control, all_of, passed, readings, side
+from leadline.studies.study import Control, all_of, named_seeds, passed, readings, side
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,8 +65,12 @@ def test_readings_have_a_row_for_each_setting_and_seed() -> None:
     assert sorted(zip(table["name"], table["seed"], strict=True)) == [
         (name, seed) for name in "ab" for seed in range(3)
     ]
-    with pytest.raises(OptionError, match="seeds"):
-        readings(lambda seed: {"seed": seed}, [()], seeds=0)
+    chosen = readings(lambda seed: {"seed": seed}, [()], seeds=(7, 3))
+    assert chosen["seed"].tolist() == [7, 3]
+    assert [named_seeds(2), named_seeds((7, 3))] == ["2 seeds", "seeds 7, 3"]
+    for none in (0, (), (1, 1)):
+        with pytest.raises(OptionError, match="seeds"):
+            readings(lambda seed: {"seed": seed}, [()], seeds=none)
 
 
 def test_a_figure_is_drawn_once_and_only_when_asked_for() -> None:

@@ -31,7 +31,7 @@ from leadline.core import OptionError, Quantity, bootstrap_interval
 from leadline.data import Dataset, load
 from leadline.studies.depth import TRAINING, error_of, pictures_of, trained
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, passed, readings, side
+from leadline.studies.study import Control, Seeds, named_seeds, passed, readings, side
 
 __all__ = ["advantage", "dense_parameters"]
 
@@ -49,7 +49,7 @@ def dense_parameters(
     layers: int = 22,
     samples: int = 1000,
     steps: int = 60,
-    seeds: int = 5,
+    seeds: Seeds = 5,
     jobs: int = 1,
 ) -> Finding:
     """Return whether DenseNets err less than residual nets of as many parameters.
@@ -61,7 +61,7 @@ def dense_parameters(
         layers: Layers of the DenseNets, 6 n + 4.
         samples: Most training samples.
         steps: Steps of each training, at least 1.
-        seeds: Number of trainings of each net.
+        seeds: Number of trainings of each net, or which seeds.
         jobs: Trainings at once, through joblib.
 
     Raises:
@@ -99,7 +99,7 @@ def dense_parameters(
         table=table,
         protocol=(
             f"{len(source.train):,} training and {len(source.test):,} test samples, densenet_bc of {layers} "
-            f"layers against cifar_resnet20, {steps:,} steps, {TRAINING}, {seeds} seeds"
+            f"layers against cifar_resnet20, {steps:,} steps, {TRAINING}, {named_seeds(seeds)}"
         ),
         draw=_figure,
     )

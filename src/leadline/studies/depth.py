@@ -36,7 +36,7 @@ from leadline.core.randomness import derive_seed
 from leadline.data import Dataset, Split, load
 from leadline.nets.vision.resnet import ResNet, ResNetPlan
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, all_of, passed, readings, side
+from leadline.studies.study import Control, Seeds, all_of, named_seeds, passed, readings, side
 from leadline.training import fit
 
 __all__ = ["depth", "error_of", "pictures_of", "trained"]
@@ -56,7 +56,7 @@ def depth(
     width: float = 0.5,
     samples: int = 1000,
     steps: int = 80,
-    seeds: int = 5,
+    seeds: Seeds = 5,
     jobs: int = 1,
 ) -> Finding:
     """Return whether a deep plain net trains worse than a shallow one, and than one with shortcuts.
@@ -68,7 +68,7 @@ def depth(
         width: Factor on all channels.
         samples: Most training samples.
         steps: Steps of each training, at least 1.
-        seeds: Number of trainings of each net.
+        seeds: Number of trainings of each net, or which seeds.
         jobs: Trainings at once, through joblib.
 
     Raises:
@@ -98,7 +98,7 @@ def depth(
         table=table.drop(columns=["norms"]),
         protocol=(
             f"{len(source.train):,} training samples, channels x {width:g}, {steps:,} steps, {TRAINING}, "
-            f"{seeds} seeds; {worse}"
+            f"{named_seeds(seeds)}; {worse}"
         ),
         draw=_figure,
         details={

@@ -35,7 +35,7 @@ from leadline.measures.curvature import extremes
 from leadline.measures.surface import Surface
 from leadline.studies.finding import Finding
 from leadline.studies.path_pictures import edge_figure
-from leadline.studies.study import Control, passed, readings
+from leadline.studies.study import Control, Seeds, named_seeds, passed, readings
 from leadline.studies.table import STUDIES
 
 __all__ = ["edge_of_stability"]
@@ -53,7 +53,7 @@ def edge_of_stability(
     samples: int = 300,
     steps: int = 2000,
     probes: int = 30,
-    seeds: int = 5,
+    seeds: Seeds = 5,
     jobs: int = 1,
 ) -> Finding:
     """Return whether full-batch gradient descent stays at the edge of stability.
@@ -65,7 +65,7 @@ def edge_of_stability(
         samples: Most training samples, all of which make each step.
         steps: Steps of a training, at least `probes`.
         probes: How often the eigenvalue is taken, at least 6.
-        seeds: Number of initialisations.
+        seeds: Number of initialisations, or which seeds.
         jobs: Trainings at once, through joblib.
 
     Raises:
@@ -104,7 +104,8 @@ def edge_of_stability(
         table=table,
         protocol=(
             f"{x.shape[1]}-{hidden}-{y.shape[1]} net of tanh units, squared error, {len(x):,} samples of "
-            f"{source.name}, {steps:,} steps, {seeds} seeds; lambda lr / 2 must lie in [{EDGE[0]}, {EDGE[1]}]"
+            f"{source.name}, {steps:,} steps, {named_seeds(seeds)}; lambda lr / 2 must lie in "
+            f"[{EDGE[0]}, {EDGE[1]}]"
         ),
         draw=edge_figure,
         details={"curves": list(zip(table["fraction"], curves, strict=True)), "steps": steps},

@@ -47,7 +47,7 @@ from leadline.data import Dataset, Split, load
 from leadline.studies.corruption import SETTINGS, corrupted, interpolation_error
 from leadline.studies.finding import Finding
 from leadline.studies.pictures import bars_figure
-from leadline.studies.study import Control, all_of, passed, readings, side
+from leadline.studies.study import Control, Seeds, all_of, named_seeds, passed, readings, side
 from leadline.training import fit
 
 __all__ = ["random_labels"]
@@ -66,7 +66,7 @@ def random_labels(
     narrow: Mapping[str, Any] | None = None,
     samples: int = 2000,
     steps: int = 3000,
-    seeds: int = 5,
+    seeds: Seeds = 5,
     jobs: int = 1,
 ) -> Finding:
     """Return whether a network fits random labels, at chance on the test, in more steps than true ones.
@@ -78,12 +78,12 @@ def random_labels(
         narrow: Options that make it too small to fit, for the control; one hidden layer of 2 by default.
         samples: Most training samples.
         steps: Most steps of a training, at least 1.
-        seeds: Number of trainings of each setting.
+        seeds: Number of trainings of each setting, or which seeds.
         jobs: Trainings at once, through joblib.
 
     Raises:
         DomainError: If the data have no classes, or inputs whose dimensions cannot be shuffled.
-        OptionError: If `steps`, `samples` or `seeds` is below 1.
+        OptionError: If `steps`, `samples` or `seeds` is below 1, or a seed comes twice.
         StudyError: If a control fails.
     """
     source = _usable(load("digits") if data is None else data, samples, steps)
@@ -119,7 +119,7 @@ def random_labels(
         value=value,
         controls=controls,
         table=table,
-        protocol=f"{size}, {TRAINING}, at most {steps:,} steps, {seeds} seeds; labels drawn uniformly",
+        protocol=f"{size}, {TRAINING}, at most {steps:,} steps, {named_seeds(seeds)}; labels drawn uniformly",
         draw=bars_figure,
         details={"chance": 1 / classes, "fits": fits, "at chance": at_chance, "slower": slower},
     )

@@ -9,7 +9,9 @@ import pandas as pd
 
 from leadline.core import LeadlineError, OptionError
 
-__all__ = ["Control", "StudyError", "all_of", "passed", "readings", "side"]
+__all__ = ["Control", "Seeds", "StudyError", "all_of", "named_seeds", "passed", "readings", "side"]
+
+Seeds = int | tuple[int, ...]  # how many, from 0 on; or the seeds themselves
 
 
 class StudyError(LeadlineError, RuntimeError):
@@ -49,19 +51,25 @@ def readings(
     measure: Callable[..., dict[str, Any]],
     settings: Sequence[tuple[Any, ...]],
     *,
-    seeds: int,
+    seeds: Seeds,
     jobs: int = 1,
 ) -> pd.DataFrame:
     """Return a row for each setting and seed, `measure(*setting, seed)`, by joblib's current backend.
 
     Raises:
-        OptionError: If `seeds` is below 1.
+        OptionError: If `seeds` is below 1, or names none or one twice.
     """
-    if seeds < 1:
-        raise OptionError(f"seeds must be at least 1, got {seeds}")
-    tasks = [(*setting, seed) for seed in range(seeds) for setting in settings]
+    chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise OptionError(f"seeds must be at least 1, or different numbers, got {seeds}")
+    tasks = [(*setting, seed) for seed in chosen for setting in settings]
     rows = joblib.Parallel(n_jobs=jobs)(joblib.delayed(measure)(*task) for task in tasks)
     return pd.DataFrame(list(rows))
+
+
+def named_seeds(seeds: Seeds) -> str:
+    """Return "5 seeds", or which they are where they were chosen."""
+    return f"{seeds} seeds" if isinstance(seeds, int) else f"seeds {', '.join(map(str, seeds))}"
 
 
 def side(interval: tuple[float, float], threshold: float, *, above: bool) -> bool | None:
