@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from leadline.studies.finding import Finding as Finding
     from leadline.studies.hessian_spectrum import hessian_spectrum as hessian_spectrum
     from leadline.studies.langevin_bias import langevin_bias as langevin_bias
+    from leadline.studies.large_batch import large_batch as large_batch
     from leadline.studies.layerwise_bound import layerwise_bound as layerwise_bound
     from leadline.studies.optimizer_paths import optimizer_paths as optimizer_paths
     from leadline.studies.random_labels import random_labels as random_labels

@@ -31,6 +31,7 @@ from leadline.core import OptionError, Quantity, bootstrap_interval
 from leadline.data import Dataset, load
 from leadline.studies.depth import TRAINING, error_of, pictures_of, trained
 from leadline.studies.finding import Finding
+from leadline.studies.landscape_pictures import heading
 from leadline.studies.study import Control, Seeds, named_seeds, passed, readings, side
 
 __all__ = ["advantage", "dense_parameters"]
@@ -174,8 +175,11 @@ def _figure(finding: Finding) -> Figure:
         means = rows.groupby("parameters")["test error"].mean()
         axis.plot(means.index, means.to_numpy(), "-", color=COLOURS[str(kind)], label=kind)
     axis.set_xscale("log")
+    sizes = sorted(finding.table["parameters"].unique())
+    axis.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
+    axis.minorticks_off()
     axis.set_xlabel("parameters")
     axis.set_ylabel("test error")
-    axis.set_title(f"{finding.claim} {finding.verdict.capitalize()}.", fontsize=9)
+    axis.set_title(heading(finding), fontsize=9)
     axis.legend(fontsize=8)
     return figure

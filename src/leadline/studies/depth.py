@@ -22,7 +22,6 @@ Cost:
     Under a minute on digits with nets of 20 and 56 layers, half the width, and 5 seeds.
 """
 
-from dataclasses import replace
 from typing import Any, cast
 
 import pandas as pd
@@ -30,13 +29,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from leadline.catalog import build
 from leadline.core import Batch, Classes, DomainError, OptionError, Quantity, bootstrap_interval
-from leadline.core.randomness import derive_seed
 from leadline.data import Dataset, Split, load
 from leadline.nets.vision.resnet import ResNet, ResNetPlan
-from leadline.studies.finding import Finding
+from leadline.studies.finding import Finding, told
+from leadline.studies.landscape_pictures import heading
 from leadline.studies.study import Control, Seeds, all_of, named_seeds, passed, readings, side
+from leadline.studies.trainings import accuracy_of, labelled, started
 from leadline.training import fit
 
 __all__ = ["depth", "error_of", "pictures_of", "trained"]
@@ -98,7 +97,7 @@ def depth(
         table=table.drop(columns=["norms"]),
         protocol=(
             f"{len(source.train):,} training samples, channels x {width:g}, {steps:,} steps, {TRAINING}, "
-            f"{named_seeds(seeds)}; {worse}"
+            f"{named_seeds(seeds)}; deep plain - shallow plain: {told(worse)}"
         ),
         draw=_figure,
         details={
@@ -118,20 +117,14 @@ def pictures_of(data: Dataset, study: str, samples: int, steps: int) -> Dataset:
     """
     if data.domain.planes is None or not isinstance(data.labels, Classes):
         raise DomainError(f"{study} needs Images with classes, but {data.name} holds {data.domain}")
-    if min(samples, steps) < 1:
-        raise OptionError(f"samples and steps must be at least 1, got {samples} and {steps}")
-    parts = []
-    for split, most in ((data.train, samples), (data.test, 10_000)):
-        kept = split.head(most)
-        known = cast(Tensor, kept.y) >= 0
-        parts.append(Split(cast(Tensor, kept.x)[known], cast(Tensor, kept.y)[known]))
-    return replace(data, train=parts[0], test=parts[1], valid=Split(*parts[1].rows(torch.arange(1))))
+    if steps < 1:
+        raise OptionError(f"steps must be at least 1, got {steps}")
+    return labelled(data, study, samples)
 
 
 def trained(data: Dataset, name: str, options: dict[str, Any], steps: int, seed: int) -> nn.Module:
     """Return a net of the catalog after `steps` of training, a pure function of the seed."""
-    torch.manual_seed(derive_seed(seed, "start"))
-    net = build(name, data, **options)
+    net = started(data, name, options, seed)
     run = fit(
         net, data, steps=steps, seed=seed, select="last", validate_every=1_000_000, threads=1, out=False,
         progress=False, **TRAINING,
@@ -141,19 +134,13 @@ def trained(data: Dataset, name: str, options: dict[str, Any], steps: int, seed:
 
 def error_of(net: nn.Module, split: Split) -> float:
     """Return the share of samples whose most probable class is not their label."""
-    with torch.no_grad():
-        wrong = [
-            cast(Any, net).predict(x).argmax(1) != y
-            for x, y in zip(cast(Tensor, split.x).split(256), cast(Tensor, split.y).split(256), strict=True)
-        ]
-    return float(torch.cat(wrong).double().mean())
+    return 1.0 - accuracy_of(net, split, 256)
 
 
 def _reading(data: Dataset, kind: str, layers: int, width: float, steps: int, seed: int) -> dict[str, Any]:
     """Return the errors of one training, and the gradients that it began with."""
     name, options = f"{KINDS[kind]}{layers}", {"width": width}
-    torch.manual_seed(derive_seed(seed, "start"))
-    norms = _norms(build(name, data, **options), data)
+    norms = _norms(started(data, name, options, seed), data)
     net = trained(data, name, options, steps, seed)
     return {
         "kind": kind,
@@ -217,7 +204,7 @@ def _figure(finding: Finding) -> Figure:
     """Return training errors by depth, and gradients by layer at the start."""
     table: pd.DataFrame = finding.table
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
-    figure.suptitle(f"{finding.claim} {finding.verdict.capitalize()}.", fontsize=9)
+    figure.suptitle(heading(finding), fontsize=9)
     errors, gradients = figure.subplots(1, 2)
     depths = sorted(table["layers"].unique())
     for shift, kind in zip((-0.08, 0.08), KINDS, strict=True):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from leadline.core import Quantity
 
-__all__ = ["Finding"]
+__all__ = ["Finding", "told"]
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,17 @@ class Finding:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.claim} {self.verdict.capitalize()}.", f"  {self.value}", f"  {self.protocol}"]
+        lines = [f"{self.claim} {self.verdict.capitalize()}.", f"  {told(self.value)}", f"  {self.protocol}"]
         lines += [f"  control: {name}: {value:.4g}" for name, value in self.controls.items()]
         return "\n".join([*lines, self.table.to_string(index=False)])
+
+
+def told(quantity: Quantity) -> str:
+    """Return a number with its 95 % interval, where it has one."""
+    if quantity.interval is None:
+        return str(quantity)
+    low, high = quantity.interval
+    return f"{quantity}, 95 % interval [{low:.4g}, {high:.4g}]"
 
 
 def _finite(value: Any) -> Any:

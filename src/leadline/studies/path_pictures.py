@@ -121,7 +121,7 @@ def _contours(axis: Axes, function: Any) -> None:
 def edge_figure(finding: "Finding") -> Figure:
     """Return lambda lr / 2 along each training, a colour a learning rate (a fraction of the stable one)."""
     details = finding.details
-    figure = Figure(figsize=(7.4, 3.8), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.8), layout="constrained")
     figure.suptitle(heading(finding), fontsize=9)
     axis = figure.subplots()
     rates = list(dict.fromkeys(rate for rate, _ in details["curves"]))
@@ -130,11 +130,14 @@ def edge_figure(finding: "Finding") -> Figure:
         first = rate not in {line.get_gid() for line in axis.lines}
         (line,) = axis.plot(
             steps, curve, color=COLOURS[rates.index(rate) % len(COLOURS)], linewidth=1.2,
-            label=f"lr {rate:g} of the largest stable at the start" if first else None,
+            label=f"{rate:g}" if first else None,
         )  # fmt: skip
         line.set_gid(rate)
     axis.axhline(1.0, color="0.3", linewidth=1, linestyle="--", label="edge")
     axis.set_xlabel("step")
     axis.set_ylabel("lambda lr / 2")
-    axis.legend(fontsize=8)
+    figure.legend(
+        loc="outside right center", fontsize=8, title="lr over the largest\nstable at the start",
+        title_fontsize=8,
+    )  # fmt: skip
     return figure

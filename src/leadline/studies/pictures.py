@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from leadline.core import Domain
+from leadline.studies.landscape_pictures import heading
 
 if TYPE_CHECKING:
     from leadline.studies.finding import Finding
@@ -18,7 +19,7 @@ def pairs_figure(finding: "Finding") -> Figure:
     """Return the nearest pairs of samples, one above the other: pictures as pictures, others as text."""
     pairs, domain = finding.details["pairs"], finding.details["domain"]
     figure = Figure(figsize=(1.6 * max(len(pairs), 1), 3.8), layout="constrained")
-    figure.suptitle(f"{finding.claim} {finding.verdict.capitalize()}.", fontsize=9)
+    figure.suptitle(heading(finding), fontsize=9)
     axes = figure.subplots(2, max(len(pairs), 1), squeeze=False)
     for column, (left, right, distance) in enumerate(pairs):
         for axis, sample in zip(axes[:, column], (left, right), strict=True):
@@ -39,7 +40,7 @@ def bars_figure(finding: "Finding") -> Figure:
     axis.axhline(finding.details["chance"], color="0.5", linewidth=1, linestyle="--", label="chance")
     axis.set_xticks(range(len(settings)), settings)
     axis.set_ylabel("accuracy")
-    axis.set_title(f"{finding.claim} {finding.verdict.capitalize()}.", fontsize=9)
+    axis.set_title(heading(finding), fontsize=9)
     axis.legend(fontsize=8)
     return figure
 

@@ -25,36 +25,25 @@ Cost:
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from leadline.catalog import build
-from leadline.core import (
-    Bits,
-    Classes,
-    DomainError,
-    Images,
-    OptionError,
-    Quantity,
-    Vectors,
-    bootstrap_interval,
-)
+from leadline.core import Bits, Classes, Images, OptionError, Quantity, Vectors, bootstrap_interval
 from leadline.core.randomness import derive_seed
-from leadline.data import Dataset, Split, load
+from leadline.data import Dataset, load
 from leadline.studies.corruption import SETTINGS, corrupted, interpolation_error
 from leadline.studies.finding import Finding
 from leadline.studies.pictures import bars_figure
 from leadline.studies.study import Control, Seeds, all_of, named_seeds, passed, readings, side
-from leadline.training import fit
+from leadline.studies.trainings import accuracy_of, fit_until, labelled, started
 
 __all__ = ["random_labels"]
 
 FITTED, RESIDUAL, CONTROL_MOST = 0.995, 1e-6, 0.5
 WIDE, NARROW = {"hidden": (512,)}, {"hidden": (2,)}
-TRAINING = {"optimizer": "momentum", "lr": 0.1, "batch_size": 128}
+TRAINING: dict[str, Any] = {"optimizer": "momentum", "lr": 0.1, "batch_size": 128}
 PROBE_EVERY = 10
 
 
@@ -125,66 +114,26 @@ def random_labels(
     )
 
 
-class _Fitted(Exception):  # noqa: N818 - it ends a training that has reached its goal
-    """The training samples are fitted."""
-
-
 def _reading(
     data: Dataset, model: str, options: dict[str, Any], steps: int, setting: str, seed: int
 ) -> dict[str, Any]:
     """Return accuracies and steps to fit of one training."""
     changed = corrupted(data, setting, derive_seed(seed, setting))
-    torch.manual_seed(derive_seed(seed, "start"))
-    net = build(model, changed, **options)
-    reached = [math.nan]
-
-    def probe(net: nn.Module, step: int) -> dict[str, float]:
-        accuracy = _accuracy(net, changed.train)
-        if accuracy >= FITTED:
-            reached[0] = float(step)
-            raise _Fitted
-        return {"accuracy": accuracy}
-
-    try:
-        fit(
-            net, changed, steps=steps, seed=seed, select="last", out=False, progress=False, threads=1,
-            probe=probe, probe_every=PROBE_EVERY, **TRAINING,  # type: ignore[arg-type]
-        )  # fmt: skip
-    except _Fitted:
-        net.eval()
-    accuracies = {
-        "train accuracy": _accuracy(net, changed.train),
-        "test accuracy": _accuracy(net, changed.test),
-    }
-    return {"setting": setting, "seed": seed, **accuracies, "steps": reached[0]}
-
-
-def _accuracy(net: nn.Module, split: Split) -> float:
-    """Return the share of samples whose most probable class is their label."""
-    with torch.no_grad():
-        best = cast(Any, net).predict(split.x).argmax(1)
-    return float((best == split.y).double().mean())
+    net = started(changed, model, options, seed)
+    taken = fit_until(
+        net, changed, lambda net: accuracy_of(net, changed.train) >= FITTED, steps=steps, every=PROBE_EVERY,
+        seed=seed, **TRAINING,
+    )  # fmt: skip
+    accuracies = {f"{name} accuracy": accuracy_of(net, getattr(changed, name)) for name in ("train", "test")}
+    return {"setting": setting, "seed": seed, **accuracies, "steps": math.nan if taken is None else taken}
 
 
 def _usable(data: Dataset, samples: int, steps: int) -> Dataset:
-    """Return the labelled part of the data in memory, at most `samples` of its training split."""
+    """Return the labelled part of the data, whose inputs must have dimensions to shuffle."""
     data.domain.require(Images, Bits, Vectors)
-    if not isinstance(data.labels, Classes):
-        raise DomainError(f"random_labels needs classes, but {data.name} has none; load data with labels")
-    if min(samples, steps) < 1:
-        raise OptionError(f"samples and steps must be at least 1, got {samples} and {steps}")
-
-    def labelled(split: Split, most: int) -> Split:
-        kept = split.head(most)
-        known = cast(Tensor, kept.y) >= 0
-        return Split(cast(Tensor, kept.x)[known], cast(Tensor, kept.y)[known])
-
-    return replace(
-        data,
-        train=labelled(data.train, samples),
-        test=labelled(data.test, 10_000),
-        valid=Split(*data.test.rows(torch.arange(1))),
-    )
+    if steps < 1:
+        raise OptionError(f"steps must be at least 1, got {steps}")
+    return labelled(data, "random_labels", samples)
 
 
 def _ratio(ratios: list[float]) -> Quantity:

@@ -96,6 +96,12 @@ _TABLE = (
         "seconds",
     ),
     Study(
+        "large_batch",
+        "Large batches end in sharper minima than small ones, and generalise worse.",
+        ("data",),
+        "under a minute",
+    ),
+    Study(
         "layerwise_bound",
         "Each further layer of a deep belief net raises the bound on held-out samples.",
         ("data",),
