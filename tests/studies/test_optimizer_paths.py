@@ -78,7 +78,7 @@ def test_a_path_ends_where_it_is_done_and_keeps_its_last_place() -> None:
 def test_a_rate_too_large_ends_far_off_and_is_not_chosen() -> None:
     bowl = FUNCTIONS["bowl"].value
     lr, path, taken = tuned(
-        bowl, START, "gd", rates=(0.1, 3.0), steps=200, done=lambda p: bowl(p) < 1e-9, noise=0.0
+        bowl, START, "gd", rates=(0.1, 3.0), steps=200, done=lambda p: bowl(p) < 1e-9, options={}
     )
     assert lr == 0.1
     assert float(taken[0]) < 60
@@ -93,7 +93,7 @@ def test_the_claim_holds_and_every_optimiser_has_a_path(found: Finding) -> None:
     by_name = found.table.set_index("optimizer")
     assert by_name["arrived"]["gd"] == 0
     assert by_name["x"]["gd"] == 0
-    assert by_name["arrived"]["sgd"] > 0
+    assert by_name["arrived"]["noisy_sgd"] > 0
     assert len(found.figure.axes) == 3
     json.dumps(found.to_json(), allow_nan=False)
 

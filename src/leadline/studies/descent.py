@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leadline.core.randomness import generator_for
 from leadline.training.optimizers import make_optimizer
 
 __all__ = ["FAR", "path_of", "quadratic_steps", "tuned"]
@@ -30,7 +29,6 @@ def path_of(
     steps: int,
     done: Callable[[Tensor], Tensor],
     options: Mapping[str, Any],
-    noise: float = 0.0,
 ) -> Tensor:
     """Return the places of a descent, step by step, until all are `done`, far off or at `steps`.
 
@@ -41,7 +39,6 @@ def path_of(
         steps: Most steps.
         done: p (n, 2) -> (n,) bool, where a path may end.
         options: Of the optimiser; `lr` among them.
-        noise: Standard deviation of normal noise on each partial derivative.
 
     Returns:
         Places (steps taken + 1, n, 2).
@@ -49,13 +46,9 @@ def path_of(
     p = nn.Parameter(start.clone())
     rest = {key: value for key, value in options.items() if key != "lr"}
     stepping = make_optimizer(optimizer, [([p], None)], lr=options["lr"], weight_decay=0.0, options=rest)
-    generator = generator_for(0, "noise", optimizer)
     places = [start]
     for _ in range(steps):
-        (gradient,) = torch.autograd.grad(function(p).sum(), p)
-        if noise:
-            gradient = gradient + noise * torch.empty_like(gradient).normal_(generator=generator)
-        p.grad = gradient
+        (p.grad,) = torch.autograd.grad(function(p).sum(), p)
         stepping.step()
         last = places[-1]
         ended = done(last) | ~(p.detach().abs() <= FAR).all(1)  # NaN ends a path too
@@ -82,12 +75,12 @@ def tuned(
     rates: tuple[float, ...],
     steps: int,
     done: Callable[[Tensor], Tensor],
-    noise: float,
+    options: Mapping[str, Any],
 ) -> tuple[float, Tensor, Tensor]:
     """Return the learning rate of fewest steps (the lowest end where none arrives), its path and steps."""
     best: tuple[tuple[float, float], float, Tensor, Tensor] | None = None
     for lr in rates:
-        path = path_of(function, start, optimizer, steps=steps, done=done, options={"lr": lr}, noise=noise)
+        path = path_of(function, start, optimizer, steps=steps, done=done, options={**options, "lr": lr})
         taken = steps_until(path, done)
         end = float(function(path[-1]).mean())
         rank = (float(taken.median()), end if math.isfinite(end) else math.inf)

@@ -42,7 +42,7 @@ from leadline.studies.table import STUDIES
 
 __all__ = ["optimizer_paths"]
 
-OPTIMIZERS = ("gd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "sgd")
+OPTIMIZERS = ("gd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "noisy_sgd")
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 KAPPAS, NEAR, MOST = (10.0, 100.0, 1000.0), 1e-6, 20_000
 LINEAR, ROOT = (0.9, 1.1), (0.4, 0.6)
@@ -63,11 +63,11 @@ def optimizer_paths(
 
     Args:
         function: Name of one of `leadline.studies.functions`.
-        optimizers: Whose paths to draw; `sgd` is gradient descent with noise.
+        optimizers: Whose paths to draw.
         steps: Most steps of a path, at least 1.
         tolerance: Distance from the least value at which a path has arrived; on a function without one, the
             depth 0.1 below the saddle counts.
-        noise: Standard deviation of the noise of `sgd`, at least 0.
+        noise: Standard deviation of the noise of `noisy_sgd`, the same at every step, at least 0.
         seeds: Number of noises, and of starts behind an exponent, at least 2.
 
     Raises:
@@ -137,14 +137,14 @@ def _escape(seeds: int) -> tuple[bool, int]:
     saddle = FUNCTIONS["flat_saddle"]
     start = torch.tensor(saddle.start, dtype=torch.float64).expand(seeds, 2)
     ends = {}
-    for name, noise in (("gd", 0.0), ("sgd", ESCAPE["noise"])):
+    for name, own in (("gd", {}), ("noisy_sgd", _noise(ESCAPE["noise"]))):
         path = path_of(
             saddle.value, start, name, steps=int(ESCAPE["steps"]), done=lambda p: saddle.value(p) < LEFT,
-            options={"lr": ESCAPE["lr"]}, noise=noise,
+            options={"lr": ESCAPE["lr"], **own},
         )  # fmt: skip
         ends[name] = path
     stays = bool((ends["gd"][..., 0] == 0).all())
-    left = (torch.stack([saddle.value(place) for place in ends["sgd"]]) < LEFT).any(0)
+    left = (torch.stack([saddle.value(place) for place in ends["noisy_sgd"]]) < LEFT).any(0)
     return stays, int(left.sum())
 
 
@@ -156,7 +156,7 @@ def _paths(
     rows: list[dict[str, object]] = []
     paths: dict[str, Tensor] = {}
     for name in optimizers:
-        own = noise if name == "sgd" else 0.0
+        own = _noise(noise) if name == "noisy_sgd" else {}
         start = torch.tensor(shown.start, dtype=torch.float64).expand(seeds if own else 1, 2)
         lr, path, taken = tuned(
             shown.value,
@@ -165,7 +165,7 @@ def _paths(
             rates=RATES,
             steps=steps,
             done=lambda p: shown.value(p) <= goal,
-            noise=own,
+            options=own,
         )
         end = path[-1].median(0).values
         rows.append(
@@ -177,6 +177,11 @@ def _paths(
         )  # fmt: skip
         paths[name] = path[:, 0]
     return rows, paths
+
+
+def _noise(deviation: float) -> dict[str, float]:
+    """Return the options of noise with one standard deviation at every step."""
+    return {"noise": deviation**2, "anneal": 0.0}
 
 
 def _within(value: Quantity, limits: tuple[float, float]) -> bool | None:

@@ -113,12 +113,13 @@ def fit(  # noqa: PLR0913
         budget: Most seconds of training after the first step (in which code is compiled), shared evenly
             by the phases; a run with a budget depends on the machine's speed.
         batch_size: Samples of a batch (128), over all processes together.
-        optimizer: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs, gd or sam ("adam"). `gd`
-            descends on the whole training split, read in parts of `batch_size`; `sam` climbs by `rho` before
-            each step of its `base`.
+        optimizer: sgd, noisy_sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs, gd or sam
+            ("adam"). `gd` descends on the whole training split, read in parts of `batch_size`; `sam` climbs
+            by `rho` before each step of its `base`; `noisy_sgd` adds noise that falls to each gradient.
         lr: Learning rate; a usual one for the optimiser by default.
         lr_groups: Learning rates of layers, by the prefix of their parameters' names; the longest decides.
-        optimizer_options: Further options of the torch optimiser; for sam also rho, base and adaptive.
+        optimizer_options: Further options of the torch optimiser; for sam also rho, base and adaptive,
+            for noisy_sgd noise and anneal.
         freeze: Prefixes of layers that do not learn; their batch normalisation stays in evaluation mode.
         schedule: constant, linear, cosine or step, over the whole phase ("constant").
         warmup: Steps over which the learning rate rises from zero.

@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules by name; the optimisers are torch's own.
 
 `gd` is plain gradient descent on the whole training split, and `sam` takes the step of another optimiser with
-a gradient that `leadline.training.sharpness` describes.
+a gradient that `leadline.training.sharpness` describes; `noisy_sgd` is that of `leadline.training.noise`.
 """
 
 import math
@@ -16,6 +16,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from leadline.core import OptionError
 from leadline.core.errors import unknown_name
+from leadline.training.noise import NoisySGD
 from leadline.training.sharpness import Sharpness
 
 __all__ = [
@@ -34,6 +35,7 @@ OPTIMIZERS: dict[str, tuple[type[Optimizer], float, dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, 0.05, {}),
     "momentum": (torch.optim.SGD, 0.05, {"momentum": 0.9}),
     "nesterov": (torch.optim.SGD, 0.05, {"momentum": 0.9, "nesterov": True}),
+    "noisy_sgd": (NoisySGD, 0.05, {}),
     "adagrad": (torch.optim.Adagrad, 0.01, {}),
     "rmsprop": (torch.optim.RMSprop, 1e-3, {}),
     "adam": (torch.optim.Adam, 1e-3, {}),
@@ -82,6 +84,7 @@ def make_optimizer(
     lr: float | None,
     weight_decay: float,
     options: Mapping[str, Any],
+    seed: int = 0,
 ) -> Optimizer:
     """Return the optimiser `name` over groups of parameters, fused into one kernel where torch can.
 
@@ -91,12 +94,15 @@ def make_optimizer(
         lr: The common learning rate; a usual one if None.
         weight_decay: Weight decay.
         options: Further options of the torch optimiser.
+        seed: What the noise of `noisy_sgd` is a function of, beside the step.
 
     Raises:
         OptionError: If it does not take an option.
     """
     kind, default, fixed = OPTIMIZERS[name]
     chosen: dict[str, Any] = {"lr": default if lr is None else lr, **fixed, **options}
+    if kind is NoisySGD:
+        chosen.setdefault("seed", seed)
     if weight_decay:
         if kind is torch.optim.LBFGS:
             raise OptionError("lbfgs takes no weight_decay")

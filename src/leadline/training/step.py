@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from leadline.core import Batch, DivergenceError, OptionError, Player
+from leadline.core.randomness import derive_seed
 from leadline.training.checkpoint import restore_optimizer
 from leadline.training.feed import Portion
 from leadline.training.groups import grouped
@@ -71,6 +72,7 @@ def turns_of(session: Session, learner: nn.Module) -> list[Turn]:
             lr=settings.lr,
             weight_decay=settings.weight_decay,
             options=options,
+            seed=derive_seed(settings.seed, "noise", player.name),
         )
         if session.restore is not None:
             restore_optimizer(optimizer, player.name, *session.restore)
