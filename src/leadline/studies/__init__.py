@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from leadline.studies.layerwise_bound import layerwise_bound as layerwise_bound
     from leadline.studies.optimizer_paths import optimizer_paths as optimizer_paths
     from leadline.studies.random_labels import random_labels as random_labels
+    from leadline.studies.saddle_index import saddle_index as saddle_index
     from leadline.studies.sharpness import sharpness as sharpness
     from leadline.studies.stationary_point import stationary_point as stationary_point
     from leadline.studies.study import StudyError as StudyError

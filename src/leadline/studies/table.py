@@ -120,6 +120,12 @@ _TABLE = (
         "under a minute",
     ),
     Study(
+        "saddle_index",
+        "The higher the loss at a critical point, the more directions lead down from it.",
+        ("data",),
+        "under a minute",
+    ),
+    Study(
         "sharpness",
         "The largest Hessian eigenvalue can change tenfold though no output does; the adaptive one cannot.",
         ("model",),
