@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from leadline.inference.annealed import AISResult, annealed_importance
+from leadline.inference.annealed import AISResult, Sandwich, annealed_importance
 
 SCALE = 0.3  # exp(-x^2 / (2 SCALE^2)) integrates to SCALE sqrt(2 pi); the start's to sqrt(2 pi)
 TRUTH = 3 * math.log(SCALE)
@@ -53,6 +53,17 @@ def test_the_stated_error_is_the_spread_of_repeated_runs() -> None:
     spread = torch.tensor([result.log_ratio for result in results]).std()
     stated = torch.tensor([result.stderr for result in results]).mean()
     assert 0.8 < float(stated / spread) < 1.25
+    spread = torch.tensor([result.log_bound for result in results]).std()
+    stated = torch.tensor([result.bound_stderr for result in results]).mean()
+    assert 0.8 < float(stated / spread) < 1.25
+
+
+def test_a_sandwich_is_only_as_good_as_the_worse_of_its_runs() -> None:
+    good, poor = run(temperatures=40, particles=500), run(temperatures=3, particles=500, backward=True)
+    assert poor.effective_sample_size < 0.5 * good.effective_sample_size
+    for pair in (Sandwich(good, poor), Sandwich(poor, good)):
+        assert pair.effective_sample_size == poor.effective_sample_size
+        assert (pair.lower, pair.upper) == (pair.forward.log_bound, -pair.backward.log_bound)
 
 
 def test_forward_and_backward_bounds_hold_the_truth_between_them() -> None:

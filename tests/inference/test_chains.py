@@ -184,21 +184,21 @@ def test_the_leapfrog_keeps_volume() -> None:
     assert float(torch.linalg.det(jacobian)) == pytest.approx(1.0, abs=1e-8)
 
 
-@pytest.mark.parametrize("eta", [0.5, 0.2, 0.1, 0.05])
-def test_unadjusted_langevin_has_its_known_bias_and_mala_none(eta: float) -> None:
-    # x' = (1 - eta) x + sqrt(2 eta) xi is stationary at variance 1 / (1 - eta / 2).
+@pytest.mark.parametrize(("eta", "rate"), [(0.5, 1.0), (0.2, 1.0), (0.1, 1.0), (0.05, 1.0), (0.2, 3.0)])
+def test_unadjusted_langevin_has_its_known_bias_and_mala_none(eta: float, rate: float) -> None:
+    # x' = (1 - eta l) x + sqrt(2 eta) xi is stationary at variance 1 / (l (1 - eta l / 2)), l the precision.
     generator, n = generator_for(0, eta), 40_000
+    biased = 1 / (rate * (1 - eta * rate / 2))
     variances = {}
     for kind in (Unadjusted, Metropolis):
-        kernel = kind(lambda x: -0.5 * x.square().sum(1), Langevin(eta))
-        scale = (1 - eta / 2) ** -0.5 if kind is Unadjusted else 1.0
+        kernel = kind(lambda x: -0.5 * rate * x.square().sum(1), Langevin(eta))
+        scale = biased**0.5 if kind is Unadjusted else rate**-0.5
         state = kernel.init(scale * torch.randn(n, 1, generator=generator, dtype=torch.float64))
         for _ in range(20):
             state, _ = kernel.step(state, generator)
         variances[kind] = float(state.position.var())
-    biased = 1 / (1 - eta / 2)
     assert abs(variances[Unadjusted] - biased) < 4.5 * biased * math.sqrt(2 / n)
-    assert abs(variances[Metropolis] - 1) < 4.5 * math.sqrt(2 / n)
+    assert abs(variances[Metropolis] - 1 / rate) < 4.5 / rate * math.sqrt(2 / n)
 
 
 def test_unadjusted_langevin_leaves_a_target_steeper_than_its_step() -> None:
