@@ -190,6 +190,33 @@ def test_a_run_started_from_a_file_opens_without_it_and_tells_where_it_came_from
     assert torch.equal(cast(Any, opened.model).predict(x), cast(Any, run.model).predict(x))
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "rate"),
+    [
+        ("alexnet", {}, 0.01), ("vgg11", {}, 0.01), ("vgg11_bn", {}, 0.05), ("prelu_net_a", {}, 0.01),
+        ("googlenet", {}, 0.05), ("googlenet", {"variant": "paper"}, 0.01), ("bn_inception", {}, 0.05),
+        ("resnet18", {}, 0.1), ("densenet_bc", {}, 0.1),
+    ],
+)  # fmt: skip
+def test_a_net_with_normalisation_is_advised_a_higher_rate_and_one_with_weights_a_tenth(
+    name: str, options: dict[str, Any], rate: float, tmp_path: Path
+) -> None:
+    model = made(name, repeated=True, **options)
+    assert model.recommended["lr"] == pytest.approx(rate)
+    torch.save(model.net.state_dict(), tmp_path / "f.pth")
+    tuned = made(name, weights=str(tmp_path / "f.pth"), **options)
+    assert tuned.recommended["lr"] == pytest.approx(rate / 10)
+    assert {key: value for key, value in tuned.recommended.items() if key != "lr"} == {
+        "optimizer": "momentum", "schedule": "cosine", "batch_size": 128, "precision": "auto",
+        "channels_last": "auto",
+    }  # fmt: skip
+
+
+def test_large_pictures_are_advised_in_smaller_batches() -> None:
+    sizes = [made("resnet18", Images(3, side, 80)).recommended["batch_size"] for side in (63, 64)]
+    assert sizes == [128, 32]
+
+
 def test_a_grey_picture_is_repeated_to_colour_where_weights_are_given() -> None:
     grey, colour = made("resnet18", repeated=True).eval(), made("resnet18", Images(3, 8, 8, 17)).eval()
     colour.load_state_dict(grey.state_dict())
