@@ -14,7 +14,8 @@ def main() -> None:
     kind, sharding, out = sys.argv[1], sys.argv[2], sys.argv[3]
     torch.set_num_threads(1)
     data = tiny("images")
-    model = Classifier(data, dropout=0.0) if kind == "classifier" else Adversaries(data)
+    dropout = 1e-9 if kind == "normalised" else 0.0  # with dropout comes batch normalisation
+    model = Adversaries(data) if kind == "players" else Classifier(data, dropout)
     fit(
         model,
         data,

@@ -16,12 +16,13 @@ import torch
 
 from leadline.core import InterruptedFit, OptionError, RunError
 from leadline.data import Split
-from leadline.training import fit, open_run
+from leadline.training import fit, open_run, refresh_batchnorm
 from leadline.training.files import read_tensors, write_json
 from tests.tiny import tiny
 from tests.training.learners import MODELS, Adversaries, Classifier
 
 ROOT = Path(__file__).parents[2]
+LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.training.spread")
 KILLS = {"descend": 20, "players": 6, "sweep": 6, "stack": 8}
 
 
@@ -165,15 +166,7 @@ def test_a_run_killed_before_its_end_opens_with_its_last_good_weights(finished: 
 def test_two_processes_end_with_the_weights_of_one(kind: str, sharding: str, tmp_path: Path) -> None:
     alone = program("-m", "tests.training.spread", kind, "none", str(tmp_path / "one"))
     assert alone.returncode == 0, alone.stderr[-2000:]
-    launch = (
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "tests.training.spread",
-    )
-    both = program(*launch, kind, sharding, str(tmp_path / "two"))
+    both = program(*LAUNCH, kind, sharding, str(tmp_path / "two"))
     assert both.returncode == 0, both.stderr[-3000:]
     one = read_tensors(tmp_path / "one" / "model.safetensors")[0]
     two = read_tensors(tmp_path / "two" / "model.safetensors")[0]
@@ -184,3 +177,15 @@ def test_two_processes_end_with_the_weights_of_one(kind: str, sharding: str, tmp
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
     assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_two_processes_measure_the_statistics_of_the_weights_that_they_write(tmp_path: Path) -> None:
+    both = program(*LAUNCH, "normalised", "none", str(tmp_path / "two"))
+    assert both.returncode == 0, both.stderr[-3000:]
+    data = tiny("images")
+    two, model = read_tensors(tmp_path / "two" / "model.safetensors")[0], Classifier(data, 1e-9)
+    model.load_state_dict(two)
+    refresh_batchnorm(model, data, batch_size=25)  # half of 50, as each process took them
+    torch.testing.assert_close(model.net[1].running_mean, two["net.1.running_mean"])
+    torch.testing.assert_close(model.net[1].running_var, two["net.1.running_var"])
+    assert int(two["net.1.num_batches_tracked"]) == 9  # three epochs of three steps
