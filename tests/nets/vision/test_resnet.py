@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leadline.core import OptionError
+from leadline.nets.vision.prelu_net import PReLUNet
 from leadline.nets.vision.residual import ResidualBlock
 from leadline.nets.vision.resnet import ResNet, ResNetPlan, cifar_plan, imagenet_plan
 
@@ -70,12 +71,26 @@ def test_parameter_counts_hold_to_the_unit(plan: ResNetPlan, outputs: int, count
     assert sum(parameter.numel() for parameter in net.parameters()) == count
 
 
+def off(weight: torch.Tensor, variance: float) -> float:
+    """Return by how many standard errors the variance of normal draws differs from what it should be."""
+    return abs(float(weight.detach().var()) / variance - 1) / (2 / weight.numel()) ** 0.5
+
+
 def test_convolutions_start_at_the_variance_that_keeps_gradients() -> None:
     net = ResNet(3, 10, cifar_plan(20))
-    weight = net.get_submodule("layer3.1.conv1").weight
-    # 2 / (64 channels x 9 places), within four standard errors of a variance of 36,864 draws
-    expected = 2 / (64 * 9)
-    assert abs(float(weight.detach().var()) / expected - 1) < 4 * (2 / weight.numel()) ** 0.5
+    for name, outputs in (("layer3.1.conv1", 64), ("layer3.0.conv1", 64), ("layer2.0.conv1", 32)):
+        weight = net.get_submodule(name).weight  # those that halve the sides have half as many inputs
+        assert off(weight, 2 / (outputs * 9)) < 4, name
+
+
+def test_slopes_and_dense_layers_have_their_part_in_the_start() -> None:
+    net = PReLUNet(3, 10, "A", small=True, width=0.25)
+    for layer in (net.features[3], net.features[14]):
+        assert off(layer.weight, 2 / ((1 + 0.25**2) * layer.out_channels * 9)) < 4
+    hidden = net.classifier[0]
+    assert off(hidden.weight, 2 / ((1 + 0.25**2) * hidden.in_features)) < 4
+    assert not any(bool(layer.bias.any()) for layer in (hidden, net.features[3]))
+    assert bool(net.classifier[-1].bias.any())  # the last layer keeps torch's start
 
 
 def test_a_training_batch_of_one_value_a_channel_is_normalised_by_the_averages() -> None:

@@ -46,7 +46,8 @@ PAIRS: dict[str, tuple[Any, Any, int]] = {
     "resnet18": (lambda: ResNet(3, OUTPUTS, residual_plan(18)), {}, 32),
     "resnet50": (lambda: ResNet(3, OUTPUTS, residual_plan(50)), {}, 32),
     "densenet121": (lambda: DenseNet(3, OUTPUTS, imagenet_plan(121)), {}, 32),
-    "googlenet": (lambda: GoogLeNet(3, OUTPUTS), {"init_weights": False}, 32),
+    # maps of 6 x 6 and more where the auxiliary heads make means of 4 x 4
+    "googlenet": (lambda: GoogLeNet(3, OUTPUTS), {"init_weights": False}, 96),
 }
 
 
