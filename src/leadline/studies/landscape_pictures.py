@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "heading", "sharpness_figure", "spectrum_figure", "stationary_figure"]
 
+APART = 1000.0  # ratio of reaches beyond which heights are drawn on a logarithmic scale
 COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#edae49", "#7b4b94", "#2b9eb3", "#8d5524", "#444444")
 
 
@@ -38,10 +39,25 @@ def stationary_figure(finding: "Finding") -> Figure:
     axes[0].axvline(0, color="0.6", linewidth=0.8)
     axes[0].set_xlabel("distance from the point, along a line")
     axes[0].set_ylabel("change of the function")
+    _spread(axes[0], [float(np.abs(heights).max()) for heights in details["lines"].values()])
     axes[0].legend(fontsize=7, title="direction of", title_fontsize=7)
     if around is not None:
         _around(axes[1], details, around)
     return figure
+
+
+def _spread(axis: Axes, reaches: list[float]) -> None:
+    """Draw heights on a logarithmic scale of both signs, where else the lower lines would lie on zero."""
+    most, least = max(reaches), min((reach for reach in reaches if reach > 0), default=0.0)
+    if not 0 < APART * least < most:
+        return
+    axis.set_yscale("symlog", linthresh=least)
+    low, high = axis.get_ylim()
+    powers = np.unique(np.linspace(np.ceil(np.log10(least)) + 1, np.floor(np.log10(most)), 4).round())
+    ticks = np.concatenate([-(10.0 ** powers[::-1]), [0.0], 10.0**powers])
+    axis.set_yticks(ticks[(ticks >= low) & (ticks <= high)])
+    axis.minorticks_off()
+    axis.set_ylim(low, high)
 
 
 def _around(axis: Axes, details: dict[str, Any], around: Any) -> None:
@@ -102,12 +118,13 @@ def spectrum_figure(finding: "Finding") -> Figure:
     axis.fill_between(
         grid, (curve - 2 * error).clamp(min=floor), curve + 2 * error, color=COLOURS[0], alpha=0.25
     )
-    axis.semilogy(grid, curve.clamp(min=floor), color=COLOURS[0], label="density, with two standard errors")
+    shown = torch.where(curve > floor, curve, torch.nan)
+    axis.semilogy(grid, shown, color=COLOURS[0], label="density, with two standard errors")
     axis.plot(
         values, np.full(len(values), floor), "|", color=COLOURS[1], markersize=18, label="extreme eigenvalues"
     )
     axis.set_ylim(bottom=floor)
     axis.set_xlabel("eigenvalue of the Hessian")
     axis.set_ylabel("density")
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, markerscale=0.5)
     return figure
