@@ -72,6 +72,13 @@ def test_a_head_of_another_size_stays_new_and_is_named(tmp_path: Path) -> None:
     assert torch.equal(target.conv1.weight, source.conv1.weight)
 
 
+def test_a_layer_that_only_begins_like_a_new_head_is_left_over(tmp_path: Path) -> None:
+    held = small(outputs=9).state_dict() | {"fc2.weight": torch.zeros(2)}
+    torch.save(held, tmp_path / "f.pth")
+    with pytest.raises(DataError, match=r"1 left over: fc2\.weight$"):
+        load_file(small(outputs=4), tmp_path / "f.pth")
+
+
 def test_a_stem_of_another_size_stays_new_and_is_named(tmp_path: Path) -> None:
     torch.save(small(channels=1).state_dict(), tmp_path / "f.pth")
     assert load_file(small(channels=3), tmp_path / "f.pth")["new"] == ["conv1"]
