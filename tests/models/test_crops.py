@@ -198,6 +198,33 @@ def test_crops_are_cut_out_of_pictures_read_larger_than_the_model_reads(photos: 
     assert float((p - own).abs().max()) > 1e-3
 
 
+def test_a_run_on_pictures_as_they_came_reads_larger_ones_of_the_same_aspect(photos: Path) -> None:
+    data = ll.load(photos / "all")  # 40 x 30 pixels without a size
+    ll.fit(
+        ll.build("convnet", data, channels=(4,)), data, steps=2, out=photos / "as they came", progress=False
+    )
+    run, told = ll.open(photos / "as they came"), photos / "larger.csv"
+    words = [
+        "predict",
+        photos / "as they came",
+        photos / "all" / "dark",
+        "--picture-size",
+        "36",
+        "--out",
+        told,
+    ]
+    assert main([str(word) for word in words]) == 0
+    rows = pd.read_csv(told)
+    x = []
+    for name in rows["sample"]:
+        with Image.open(name) as image:
+            large = np.asarray(image.resize((48, 36), Image.Resampling.BICUBIC)).copy()
+        x.append(torch.from_numpy(large)[3:33, 4:44].permute(2, 0, 1))  # the centre, 30 high and 40 wide
+    with torch.no_grad():
+        p = run.model.predict(torch.stack(x)).exp()[:, 0]
+    torch.testing.assert_close(torch.tensor(rows["p(dark)"].to_numpy()).float(), p, atol=1e-5, rtol=1e-4)
+
+
 def _read(path: Path, side: int) -> Tensor:
     """Return a picture of 40 x 30 as its middle square at another size, (3, side, side)."""
     with Image.open(path) as image:
