@@ -16,10 +16,12 @@ from typing import Any
 
 import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import polygamma, psi
+from torch import Tensor
 
-__all__ = ["Floats", "digamma", "log_gamma", "most_likely_dirichlet", "polya_step"]
+__all__ = ["Floats", "digamma", "dirichlet", "log_gamma", "most_likely_dirichlet", "polya_step"]
 
 Floats = NDArray[Any]
 _LEAST, _MOST = 1e-6, 1e6
@@ -46,6 +48,14 @@ def log_gamma(x: float) -> float:
     tail = (1 / 12 - r * (1 / 360 - r * (1 / 1260 - r * (1 / 1680 - r / 1188)))) / y
     product = x * (x + 1) * (x + 2) * (x + 3) * (x + 4) * (x + 5)
     return (y - 0.5) * math.log(y) - y + _HALF_LOG_2PI + tail - math.log(product)
+
+
+def dirichlet(a: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Return draws from Dirichlet distributions, small parameters included: (n, K) -> (n, K)."""
+    # Gamma(a) = Gamma(a + 1) U^(1 / a) in logarithms, where a small gamma would be zero
+    big = torch._standard_gamma(a.contiguous() + 1, generator=generator).log()
+    u = torch.empty_like(big).uniform_(generator=generator).clamp(min=1e-30)
+    return torch.softmax(big + u.log() / a, 1)
 
 
 def most_likely_dirichlet(mean_log: Floats, start: Floats, steps: int = 50) -> Floats:

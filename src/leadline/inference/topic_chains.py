@@ -24,8 +24,11 @@ import math
 import numba
 import numpy as np
 
-__all__ = ["LANES", "count", "gibbs_sweep", "left_to_right", "looked_up"]
+from leadline.inference.dirichlet import Floats
 
+__all__ = ["LANES", "gibbs_sweep", "left_to_right", "log_joint", "step"]
+
+_HUGE = 1e30  # tokens of a topic that is padding, so that none is drawn there
 LANES = 16  # topics are padded to a multiple, so that rows fill vector registers
 
 
@@ -41,7 +44,7 @@ def _next(state):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def count(starts, tokens, z, counts, documents):  # type: ignore[no-untyped-def]
+def _count(starts, tokens, z, counts, documents):  # type: ignore[no-untyped-def]
     """Add each token to the table of its word (V, K') and to that of its document (n, K')."""
     for d in range(len(starts) - 1):
         for i in range(starts[d], starts[d + 1]):
@@ -50,7 +53,7 @@ def count(starts, tokens, z, counts, documents):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def looked_up(counts, table):  # type: ignore[no-untyped-def]
+def _looked_up(counts, table):  # type: ignore[no-untyped-def]
     """Return the sum of table[k, count] over all counts (n, K) of column k: a function of whole numbers."""
     total = 0.0
     for row in range(counts.shape[0]):
@@ -122,6 +125,61 @@ def gibbs_sweep(  # type: ignore[no-untyped-def] # noqa: C901, PLR0913
             inverse[new] = 1.0 / (mass[new] + V * eta)
         for k in range(K):
             documents[d, k] = math.floor(own[k] - a[k] + 0.5)
+
+
+def step(
+    starts: Floats, tokens: Floats, z: Floats, a: Floats, eta: float, vocabulary: int, seed: int
+) -> tuple[Floats, Floats]:
+    """Draw the topic of every token once; return the tokens of each word and of each document by topics.
+
+    Args:
+        starts: Where the tokens of each document begin (n + 1,).
+        tokens: Word of each token (t,) int32.
+        z: Topic of each token (t,) int32, changed.
+        a: Prior of a document's topics (K,).
+        eta: Prior of a topic's words.
+        vocabulary: Number V of words.
+        seed: Seed of the draws, below 2^64.
+
+    Returns:
+        Tables (V, K) and (n, K) float32 of whole numbers.
+    """
+    K, padded = len(a), -(-len(a) // LANES) * LANES
+    counts, own = (np.zeros((rows, padded), np.float32) for rows in (vocabulary, len(starts) - 1))
+    _count(starts, tokens, z, counts, own)
+    mass = counts.sum(0, dtype=np.float64)
+    mass[K:] = _HUGE
+    prior = np.zeros(padded, np.float32)
+    prior[:K] = a
+    gibbs_sweep(starts, tokens, z, prior, eta, counts, mass, own, np.uint64(seed))
+    return counts[:, :K], own[:, :K]
+
+
+def log_joint(counts: Floats, own: Floats, a: Floats, eta: float) -> float:
+    """Return log p(words, topics of tokens), topics and proportions integrated out, in nats.
+
+    Args:
+        counts: Tokens of each word and topic (V, K).
+        own: Tokens of each document and topic (n, K).
+        a: Prior of a document's topics (K,).
+        eta: Prior of a topic's words.
+    """
+    from scipy.special import gammaln
+
+    V, K = counts.shape
+    words = _summed_log_gamma(counts, np.full(K, eta)) + K * (gammaln(V * eta) - V * gammaln(eta))
+    words -= gammaln(counts.sum(0, dtype=np.float64) + V * eta).sum()
+    documents = _summed_log_gamma(own, a) + len(own) * (gammaln(a.sum()) - gammaln(a).sum())
+    documents -= gammaln(own.sum(1, dtype=np.float64) + a.sum()).sum()
+    return float(words + documents)
+
+
+def _summed_log_gamma(counts: Floats, prior: Floats) -> float:
+    """Return the sum of log gamma(count + prior): (n, K), (K,). Counts are whole, so that a table serves."""
+    from scipy.special import gammaln
+
+    table = gammaln(np.arange(int(counts.max()) + 1) + prior[:, None])
+    return float(_looked_up(counts, table))
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True, error_model="numpy")

@@ -10,6 +10,7 @@ Source:
 
 import inspect
 import math
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -104,7 +105,7 @@ def _totals(small: Small, density: Density, seed: int) -> tuple[Tensor, float]:
     totals, unsettled = [], 0.0
     for repeat in range(repeats):
         options = {"generator": _source(small, seed, repeat)} if noisy else {}
-        weighted = _masses(small, **options)
+        weighted = _masses(small, options)
         totals.append(float(weighted.sum()))
         unsettled = max(unsettled, _settled(small, weighted, noisy=noisy))
     if noisy:
@@ -158,7 +159,7 @@ def _probabilities(subject: Subject, small: Small) -> tuple[Tensor, int]:
     for repeat in range(1 if kind == "exact" else 2):
         tight = {"samples": _MANY_SAMPLES, "generator": _source(small, subject.seed, repeat)}
         options = {key: value for key, value in tight.items() if key in known and kind != "exact"}
-        weighted = _masses(small, **options)
+        weighted = _tightened(small, kind, options)
         _settled(small, weighted, noisy=kind != "exact")
         twice.append(weighted.new_zeros(small.cells.count).index_add_(0, small.cells.group, weighted))
     mass = torch.stack(twice).mean(0)
@@ -176,13 +177,33 @@ def _probabilities(subject: Subject, small: Small) -> tuple[Tensor, int]:
     return mass / total, draws
 
 
-def _masses(small: Small, **options: object) -> Tensor:
-    """Return the probability that each point stands for: (m,) in float64 on the CPU."""
+def _tightened(small: Small, kind: str, options: dict[str, object]) -> Tensor:
+    """Return the masses by the tight estimate, but where they have no weight either way: (m,).
+
+    Of a lower bound, the points of least mass that make a millionth together keep the bound. If they had more
+    in truth, the sum would miss it, as `_probabilities` asks.
+    """
+    if kind != "lower bound":
+        return _masses(small, options)
+    loose = _masses(small)
+    order = loose.nan_to_num(nan=torch.inf).argsort()
+    heavy = order[loose[order].cumsum(0) > _NOTHING * loose.sum()] if bool(loose.isfinite().all()) else order
+    loose[heavy] = _masses(small, options, heavy)
+    return loose
+
+
+def _masses(
+    small: Small, options: Mapping[str, object] | None = None, chosen: Tensor | None = None
+) -> Tensor:
+    """Return the probability that each point, or each chosen one, stands for: (m,) float64 on the CPU."""
+    options = options or {}
     samples = options.get("samples", 64)
     rows = max(64, _WIDEST // (64 * (samples if isinstance(samples, int) else 64)))
     score, like = cast(Verb, small.model.log_prob), next(small.model.parameters(), torch.empty(0))
-    parts = [score(part.to(like.device), **options).double().cpu() for part in small.cells.points.split(rows)]
-    return (torch.cat(parts) + small.cells.log_weight).exp()
+    every = slice(None) if chosen is None else chosen
+    points, log_weight = small.cells.points[every], small.cells.log_weight[every]
+    parts = [score(part.to(like.device), **options).double().cpu() for part in points.split(rows)]
+    return (torch.cat(parts) + log_weight).exp()
 
 
 def _arguments(small: Small) -> set[str]:

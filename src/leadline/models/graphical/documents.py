@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from leadline.core.randomness import uniform_of_rows
 from leadline.models.graphical.lengths import checked_counts
 
-__all__ = ["Documents", "documents_of"]
+__all__ = ["Documents", "documents_of", "seeds_of"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Documents:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def token_starts(self) -> NDArray[Any]:
+        """Return where the tokens of each document begin among all tokens, (n + 1,) int64."""
+        return np.concatenate([[0], self.tokens.cumsum()])
 
     def words_of_tokens(self) -> NDArray[Any]:
         """Return the word of each token, document after document, (t,) int32."""
@@ -52,3 +59,14 @@ def documents_of(x: Tensor) -> Documents:
     starts = np.searchsorted(rows, np.arange(x.shape[0] + 1)).astype(np.int64)
     total = np.concatenate([[0], counts.cumsum()])
     return Documents(starts, words.astype(np.int64), counts, total[starts[1:]] - total[starts[:-1]])
+
+
+def seeds_of(x: Tensor, generator: torch.Generator | None) -> NDArray[Any]:
+    """Return a seed of each document, from its words and from the generator if there is one: (n,) uint64."""
+    own = uniform_of_rows(x, 2)[0].double()  # (n, 2), 23 bits each
+    bits = (own * (1 << 24)).long()
+    seeds = (bits[:, 0] << 24) ^ bits[:, 1]
+    if generator is not None:
+        draw = torch.randint(1 << 62, (), generator=generator, device=generator.device)
+        seeds = seeds.cpu() ^ draw.cpu()
+    return seeds.cpu().numpy().astype(np.uint64)

@@ -30,11 +30,10 @@ from torch import Tensor, nn
 
 from leadline.core import Counts, DataError, Density, Described, Domain, Quantity
 from leadline.core.errors import checked_codes
-from leadline.core.randomness import uniform_of_rows
-from leadline.inference.dirichlet import most_likely_dirichlet, polya_step
-from leadline.inference.topic_chains import LANES, count, gibbs_sweep, left_to_right, looked_up
+from leadline.inference.dirichlet import dirichlet, most_likely_dirichlet, polya_step
+from leadline.inference.topic_chains import left_to_right, log_joint, step
 from leadline.inference.topics import counted_evidence, infer, prepare
-from leadline.models.graphical.documents import Documents, documents_of
+from leadline.models.graphical.documents import Documents, documents_of, seeds_of
 from leadline.models.graphical.lengths import Lengths, bags_of, log_orders
 
 __all__ = ["LDA"]
@@ -168,7 +167,7 @@ class LDA(nn.Module):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` bags of words drawn from the model, (n, V) int64."""
         tokens = self.length.sample(n, generator).to(self.strength.device)
-        theta = _dirichlet(self.alpha.expand(n, -1), generator)
+        theta = dirichlet(self.alpha.expand(n, -1), generator)
         return bags_of(theta @ self.topics, tokens, generator)
 
     def log_prob(
@@ -214,11 +213,10 @@ class LDA(nn.Module):
         if samples < 1:
             raise ValueError(f"samples must be at least 1, got {samples}")
         words = documents.words_of_tokens()
-        starts = np.concatenate([[0], documents.tokens.cumsum()])
         topics = np.ascontiguousarray(self.topics.T.double().cpu().numpy())
         alpha = self.alpha.double().cpu().numpy()
-        seeds = _seeds(x, generator)
-        return torch.from_numpy(left_to_right(starts, words, topics, alpha, samples, seeds))
+        seeds = seeds_of(x, generator)
+        return torch.from_numpy(left_to_right(documents.token_starts, words, topics, alpha, samples, seeds))
 
     def exact_log_prob(self, x: Tensor) -> Tensor:
         """Return log p(bag) summed over every division of the tokens among topics: (n, V) -> (n,).
@@ -341,26 +339,18 @@ class LDA(nn.Module):
 
     def _gibbs(self, documents: Documents) -> float:
         """Draw the topic of every token once; return log p(words, topics of tokens) of what was drawn."""
-        words = documents.words_of_tokens()
-        K, padded = self.components, -(-self.components // LANES) * LANES
+        words, alpha = documents.words_of_tokens(), self.alpha.double().cpu().numpy()
         if len(self.assignments) != len(words):
-            self.assignments = torch.randint(K, (len(words),), dtype=torch.int32)
+            self.assignments = torch.randint(self.components, (len(words),), dtype=torch.int32)
         z = self.assignments.cpu().numpy()
-        starts = np.concatenate([[0], documents.tokens.cumsum()])
-        counts, own = (np.zeros((rows, padded), np.float32) for rows in (self.domain.dims, len(documents)))
-        count(starts, words, z, counts, own)
-        mass = counts.sum(0, dtype=np.float64)
-        mass[K:] = 1e30
-        alpha = np.zeros(padded, np.float32)
-        alpha[:K] = self.alpha.cpu().numpy()
-        seed = np.uint64(int(torch.randint(1 << 62, ())))
-        gibbs_sweep(starts, words, z, alpha, self.eta, counts, mass, own, seed)
+        seed = int(torch.randint(1 << 62, ()))
+        counts, own = step(documents.token_starts, words, z, alpha, self.eta, self.domain.dims, seed)
         self.assignments.copy_(torch.from_numpy(z))
         keep = max(_BURNT / (float(self.progress[0]) + _BURNT), _KEPT)
-        self.strength.lerp_(torch.from_numpy(counts[:, :K] + self.eta).to(self.strength), keep)
+        self.strength.lerp_(torch.from_numpy(counts + self.eta).to(self.strength), keep)
         if self.learn_alpha:
-            self._set_alpha(polya_step(own[:, :K].astype(np.float64), self.alpha.double().cpu().numpy()))
-        return _joint(counts[:, :K], own[:, :K], self.alpha.double().cpu().numpy(), self.eta)
+            self._set_alpha(polya_step(own.astype(np.float64), alpha))
+        return log_joint(counts, own, self.alpha.double().cpu().numpy(), self.eta)
 
     def _set_alpha(self, alpha: Any) -> None:
         self.alpha.copy_(torch.from_numpy(alpha))
@@ -380,44 +370,3 @@ def _check(topics: int, method: str, alpha: float, eta: float, batch: int) -> No
     for name, prior in (("alpha", alpha), ("eta", eta)):
         if not (prior > 0 and math.isfinite(prior)):
             raise ValueError(f"{name} must be positive, got {prior}")
-
-
-def _dirichlet(a: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return draws from Dirichlet distributions, small parameters included: (n, K) -> (n, K)."""
-    # Gamma(a) = Gamma(a + 1) U^(1 / a) in logarithms, where a small gamma would be zero
-    big = torch._standard_gamma(a.contiguous() + 1, generator=generator).log()
-    u = torch.empty_like(big).uniform_(generator=generator).clamp(min=1e-30)
-    return torch.softmax(big + u.log() / a, 1)
-
-
-def _seeds(x: Tensor, generator: torch.Generator | None) -> Any:
-    """Return a seed for each document that follows from its words, and from the generator if there is one."""
-    own = uniform_of_rows(x, 2)[0].double()  # (n, 2), 23 bits each
-    bits = (own * (1 << 24)).long()
-    seeds = (bits[:, 0] << 24) ^ bits[:, 1]
-    if generator is not None:
-        draw = torch.randint(1 << 62, (), generator=generator, device=generator.device)
-        seeds = seeds.cpu() ^ draw.cpu()
-    return seeds.cpu().numpy().astype(np.uint64)
-
-
-def _joint(counts: Any, own: Any, alpha: Any, eta: float) -> float:
-    """Return log p(words, topics of tokens), topics and proportions integrated out, in nats."""
-    from scipy.special import gammaln
-
-    V = len(counts)
-    words = _summed_log_gamma(counts, np.array([eta]).repeat(counts.shape[1]))
-    words += counts.shape[1] * (gammaln(V * eta) - V * gammaln(eta))
-    words -= gammaln(counts.sum(0, dtype=np.float64) + V * eta).sum()
-    documents = _summed_log_gamma(own, alpha)
-    documents -= gammaln(own.sum(1, dtype=np.float64) + alpha.sum()).sum()
-    documents += len(own) * (gammaln(alpha.sum()) - gammaln(alpha).sum())
-    return float(words + documents)
-
-
-def _summed_log_gamma(counts: Any, prior: Any) -> float:
-    """Return the sum of log gamma(count + prior): (n, K), (K,). Counts are whole, so that a table serves."""
-    from scipy.special import gammaln
-
-    table = gammaln(np.arange(int(counts.max()) + 1) + prior[:, None])
-    return float(looked_up(counts, table))
