@@ -179,6 +179,21 @@ def test_hostile_files_are_refused_in_one_line(tmp_path: Path) -> None:
         load(tmp_path / "cut.npz")
 
 
+@pytest.mark.parametrize("shape", [(10**9, 3), (3, 10**9), (10**9, 10**9)])
+def test_a_matrix_that_claims_more_than_can_be_held_is_refused_before_it_is_built(
+    tmp_path: Path, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leadline.data.corpora.available", lambda: 1 << 34)
+    header = "%%MatrixMarket matrix coordinate integer general"
+    (tmp_path / "c.mtx").write_text(f"{header}\n{shape[0]} {shape[1]} 2\n1 1 1\n2 1 1\n")
+    place = np.array([0, 1])
+    np.savez(tmp_path / "c.npz", format=b"coo", shape=np.array(shape), data=np.ones(2), row=place, col=place)
+    for name in ("c.mtx", "c.npz"):
+        with pytest.raises(DataError, match=r"claims .* can be had") as told:
+            load(tmp_path / name)
+        assert str(told.value).count(name) == 1
+
+
 def test_a_transposed_matrix_is_told_and_turned(tmp_path: Path) -> None:
     mmwrite(tmp_path / "c.mtx", coo_matrix(counts().T))
     (tmp_path / "vocab.txt").write_text("a\nb\nc\nd\ne\nf\n")

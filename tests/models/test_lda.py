@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,10 +93,38 @@ def test_the_left_to_right_estimate_is_unbiased() -> None:
     starts = np.arange(runs + 1) * len(words)
     seeds = np.random.default_rng(1).integers(1 << 62, size=runs).astype(np.uint64)
     beta = np.ascontiguousarray(topics().T)
-    for particles in (1, 3):
-        told = np.exp(left_to_right(starts, np.tile(words, runs), beta, ALPHA, particles, seeds) - exact)
+    for particles, most in ((1, 64), (3, 64), (3, 2), (2, 0)):  # all tokens moved, two in turn, none
+        logs = left_to_right(starts, np.tile(words, runs), beta, ALPHA, particles, seeds, most)
+        told = np.exp(logs - exact)
         assert told.mean() == pytest.approx(1, abs=4 * told.std() / math.sqrt(runs))
     assert told.std() > 1e-3
+
+
+def test_a_book_is_scored_in_time_that_grows_with_its_length_alone() -> None:
+    made = model()
+    two = LDA(Counts(tuple("abcd")), topics=2).double()
+    two.strength.copy_(made.strength[:, :2])
+    two.alpha.copy_(made.alpha[:2])
+    two.length.moments.copy_(made.length.moments)
+    book = torch.tensor([[800, 600, 400, 200]])
+    exact, start = float(two.exact_log_prob(book)), time.process_time()
+    assert float(two.log_prob(book, samples=10)) == pytest.approx(exact, abs=8)
+    made.log_prob(10 * book, samples=2)
+    assert time.process_time() - start < 5  # all tokens before each new one would be 4 * 10^8 draws
+    assert float(two.elbo(book)) < exact
+
+
+@pytest.mark.parametrize("tokens", [20, 4000])
+def test_the_exact_value_of_a_long_document_is_the_integral_over_its_proportions(tokens: int) -> None:
+    beta, alpha = topics(2), 0.3
+    counts = np.array([4, 3, 2, 1]) * tokens // 10
+    logit = np.linspace(-150, 150, 300_001)
+    on, off = -np.logaddexp(0, -logit), -np.logaddexp(0, logit)
+    inside = counts @ np.log(np.outer(beta[0], np.exp(on)) + np.outer(beta[1], np.exp(off)))
+    terms = inside + alpha * (on + off) + gammaln(2 * alpha) - 2 * gammaln(alpha)  # over the logit
+    wanted = np.logaddexp.reduce(terms) + math.log(logit[1] - logit[0])
+    found = counted_evidence(np.arange(4), counts, beta, np.full(2, alpha))
+    assert found == pytest.approx(wanted, abs=1e-6)
 
 
 def test_log_prob_is_a_distribution_over_bags() -> None:
@@ -209,6 +238,17 @@ def test_perplexity_of_a_set_is_that_of_its_parts_put_together() -> None:
     assert made.perplexity(x, 4).kind == "estimate"
 
 
+def test_the_standard_error_of_a_perplexity_is_that_of_drawing_other_documents() -> None:
+    made, (x, _) = LDA(Counts(tuple("abcdefghijkl")), topics=3), planted(400)
+    x[::2, 6:] = 0  # of unequal lengths
+    made.sweep(x)
+    told, N = made.evidence(x).double().numpy(), x.sum(1).numpy()
+    drawn = np.random.default_rng(0).integers(len(x), size=(2000, len(x)))
+    values = np.exp(-told[drawn].sum(1) / N[drawn].sum(1))
+    assert made.perplexity(x).stderr == pytest.approx(values.std(), rel=0.1)
+    assert made.perplexity(x[:1]).stderr is None
+
+
 def test_dirichlet_parameters_are_recovered_and_no_step_lowers_the_likelihood() -> None:
     rng = np.random.default_rng(0)
     true = np.array([0.3, 2.0, 0.8])
@@ -294,3 +334,8 @@ def test_what_cannot_be_learned_gets_a_clear_error() -> None:
     with pytest.raises(ShapeError, match="shape"):
         made.sweep(torch.zeros(3, 5, dtype=torch.int64))
     assert math.isfinite(made.sweep(torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0]])))
+    endless = torch.full((2, 4), 1 << 50)
+    with pytest.raises(DataError, match="too much to hold one by one"):
+        LDA(domain, topics=2, method="gibbs").sweep(endless)
+    with pytest.raises(DataError, match="too much to hold one by one"):
+        made.evidence(endless, samples=1)

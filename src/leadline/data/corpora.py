@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.io import mmread
+from scipy.io import mminfo, mmread
 from scipy.sparse import coo_matrix, csc_matrix, csr_matrix, issparse
 
 from leadline.core import Counts, DataError, OptionError
@@ -20,6 +20,7 @@ from leadline.data.bags import Bags, counts_of
 from leadline.data.dataset import Split
 from leadline.data.folder import SUFFIXES, listed
 from leadline.data.found import Ask, Faults, Found, Part, numbered
+from leadline.data.memory import available, spoken
 from leadline.data.npy import read_npz
 from leadline.data.text import bytes_of_file, read_text, text_of
 from leadline.data.vocabulary import MOST_LISTED, Cut, bagged, cut, listed_words, words_of
@@ -49,6 +50,7 @@ SPARSE_KEYS: dict[str, tuple[str, ...]] = {
     "format": ("format",),
 }
 MOST_ROWS = 1 << 31
+_BYTES_OF_PLACE = 64  # of a row or column while it is read, cut and split
 DAMAGE = (ValueError, OSError, OverflowError, TypeError, MemoryError, EOFError, IndexError)
 
 
@@ -309,6 +311,11 @@ def _fault(line: str) -> str:
 def _market(path: Path) -> csr_matrix:
     """Return the matrix of a Matrix Market file."""
     try:
+        rows, columns, *_ = mminfo(path)
+    except DAMAGE as error:
+        raise DataError(f"{path}: not a whole Matrix Market file ({error})".replace("\n", " ")) from error
+    _holdable(path, (rows, columns))
+    try:
         held = mmread(path)
     except DAMAGE as error:
         raise DataError(f"{path}: not a whole Matrix Market file ({error})".replace("\n", " ")) from error
@@ -317,6 +324,20 @@ def _market(path: Path) -> csr_matrix:
     matrix = csr_matrix(held)
     matrix.data = counts_of(matrix.data, str(path))
     return matrix
+
+
+def _holdable(path: Path, shape: tuple[int, int]) -> None:
+    """Check that a matrix of this shape can be held, whatever it holds: rows and columns take places.
+
+    Raises:
+        DataError: If not.
+    """
+    need = _BYTES_OF_PLACE * sum(shape)
+    if need > available() // 2:
+        raise DataError(
+            f"{path}: claims {shape[0]:,} rows and {shape[1]:,} columns; that would take {spoken(need)}, and "
+            f"{spoken(available())} can be had"
+        )
 
 
 def _scipy(path: Path) -> csr_matrix:
@@ -329,6 +350,7 @@ def _scipy(path: Path) -> csr_matrix:
     shape = tuple(int(side) for side in held["shape"].ravel())
     if len(shape) != 2 or not all(0 <= side < MOST_ROWS for side in shape):
         raise DataError(f"{path}: claims the shape {shape}; a corpus is (documents, words)")
+    _holdable(path, shape)
     values = counts_of(held["x"], str(path))
     try:
         if name == "coo":

@@ -244,26 +244,22 @@ def counted_evidence(words: Floats, counts: Floats, topics: Floats, a: Floats, m
     K, n = len(a), int(counts.sum())
     if (n + 1) ** (K - 1) > most:
         raise ValueError(f"{n} tokens of {K} topics have too many divisions to sum over; at most {most}")
-    table = np.zeros((n + 1,) * (K - 1))
-    table[(0,) * (K - 1)] = 1.0
-    log_scale = 0.0
+    table = np.full((n + 1,) * (K - 1), -np.inf)  # logarithms: a long document spans more than a double does
+    table[(0,) * (K - 1)] = 0.0
+    with np.errstate(divide="ignore"):
+        log_topics = np.log(topics)
     for w in np.repeat(words, counts):
-        grown = table * topics[K - 1, w]
+        grown = table + log_topics[K - 1, w]
         for k in range(K - 1):
-            shifted = np.zeros_like(table)
             target = [slice(None)] * (K - 1)
             source = [slice(None)] * (K - 1)
             target[k], source[k] = slice(1, None), slice(None, -1)
-            shifted[tuple(target)] = table[tuple(source)]
-            grown += shifted * topics[k, w]
-        peak = grown.max()
-        table = grown / peak
-        log_scale += math.log(peak)
+            moved = grown[tuple(target)]
+            np.logaddexp(moved, table[tuple(source)] + log_topics[k, w], out=moved)
+        table = grown
     held = np.indices(table.shape).reshape(K - 1, -1).T if K > 1 else np.zeros((1, 0), np.int64)
     rest = n - held.sum(1)
-    inside = (rest >= 0) & (table.ravel() > 0)
+    inside = rest >= 0
     split = np.concatenate([held, rest[:, None]], 1)[inside]  # tokens of each topic
     log_p = gammaln(a.sum()) - gammaln(a.sum() + n) + (gammaln(a + split) - gammaln(a)).sum(1)
-    terms = log_p + np.log(table.ravel()[inside])
-    peak = terms.max()
-    return float(log_scale + peak + math.log(np.exp(terms - peak).sum()))
+    return float(np.logaddexp.reduce(log_p + table.ravel()[inside]))

@@ -15,6 +15,7 @@ from leadline.reports.parts import Block, Section, attempt, figure_block, number
 
 __all__ = ["parts_section", "topics_figure"]
 
+_JUDGED, _PARTICLES = 100, 10
 _WORDS, _MOST_SHOWN, _ACROSS, _LEVELS = 10, 40, 4, 256
 
 
@@ -65,9 +66,22 @@ def _topics(model: Any, data: Dataset | None) -> Iterator[Block]:
             "Titles: number, share of the test documents, coherence (1: the words always occur together in "
             f"training documents, 0: by chance, -1: never). Mean coherence {number(float(told.mean()))}."
         )
+        if has_verb(model, "perplexity"):
+            caption += _perplexity(model, data)
     order = order[:_MOST_SHOWN]
     yield figure_block(
         "Topics", caption, topics_figure([topics[k] for k in order], [titles[k] for k in order])
+    )
+
+
+def _perplexity(model: Any, data: Dataset) -> str:
+    """Return a sentence on how well held-out words are predicted."""
+    x = data.test.head(_JUDGED).x
+    told, bound = model.perplexity(x, samples=_PARTICLES), model.perplexity(x)
+    return (
+        f" Perplexity per token of {len(x)} test documents: {told.value:.5g}"
+        f"{'' if told.stderr is None else f', standard error {told.stderr:.2g} over documents'}"
+        f" ({told.protocol}); at most {bound.value:.5g} by the {bound.protocol}."
     )
 
 

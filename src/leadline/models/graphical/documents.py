@@ -8,10 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from leadline.core import DataError
 from leadline.core.randomness import uniform_of_rows
+from leadline.data.memory import available, spoken
 from leadline.models.graphical.lengths import checked_counts
 
 __all__ = ["Documents", "documents_of", "seeds_of"]
+
+_BYTES_OF_TOKEN = 12  # its word, its topic, and a copy of that while it is written
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,19 @@ class Documents:
         return np.concatenate([[0], self.tokens.cumsum()])
 
     def words_of_tokens(self) -> NDArray[Any]:
-        """Return the word of each token, document after document, (t,) int32."""
-        return np.repeat(self.words, self.counts).astype(np.int32)
+        """Return the word of each token, document after document, (t,) int32.
+
+        Raises:
+            DataError: If they take more than half of the memory that can be had.
+        """
+        total = int(self.tokens.sum())
+        need = _BYTES_OF_TOKEN * total
+        if need > available() // 2:
+            raise DataError(
+                f"{total:,} tokens take {spoken(need)}, too much to hold one by one (the largest count is "
+                f'{self.counts.max():,}); method="variational" reads counts alone'
+            )
+        return np.repeat(self.words.astype(np.int32), self.counts)
 
 
 def documents_of(x: Tensor) -> Documents:

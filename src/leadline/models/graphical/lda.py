@@ -234,12 +234,19 @@ class LDA(nn.Module):
         return (tokens + log_orders(x) + self.length.log_prob(x.sum(1))).to(self.strength)
 
     def perplexity(self, x: Tensor, samples: int | None = None) -> Quantity:
-        """Return exp of minus log p(words) per token over all documents, as a bound or an estimate."""
-        tokens = int(x.sum())
-        value = math.exp(-float(self.evidence(x, samples).sum()) / max(tokens, 1))
+        """Return exp of minus log p(words) per token over all documents, as a bound or an estimate.
+
+        Its standard error is that of the choice of documents (n, V).
+        """
+        told, N = self.evidence(x, samples).double().cpu(), x.sum(1).double().cpu()
+        tokens = max(int(N.sum()), 1)
+        rate = float(told.sum()) / tokens
+        value, n = math.exp(-rate), len(N)
+        spread = math.sqrt(float((told - rate * N).square().sum()) * n / max(n - 1, 1)) / tokens
         how = "variational bound" if samples is None else f"left-to-right, {samples} particles"
         kind: Any = "upper bound" if samples is None else "estimate"
-        return Quantity(value, "per token", kind, samples=tokens, protocol=how)
+        error = value * spread if n > 1 else None
+        return Quantity(value, "per token", kind, stderr=error, samples=tokens, protocol=how)
 
     def top_words(self, count: int = 10) -> list[list[tuple[str, float]]]:
         """Return the most probable words of each topic with their probabilities."""
