@@ -89,6 +89,19 @@ def test_a_folder_of_texts_has_a_class_a_sub_folder(tmp_path: Path) -> None:
     assert names[0].endswith("0.txt")
 
 
+def test_texts_of_a_split_stay_in_it(tmp_path: Path) -> None:
+    for split, word, count in (("train", "sea", 6), ("valid", "line", 3), ("test", "lead", 4)):
+        (tmp_path / split).mkdir()
+        for i in range(count):
+            (tmp_path / split / f"{i}.txt").write_text(f"{word} " * (i + 1))
+    data = load(tmp_path)
+    assert data.domain.vocabulary == ("lead", "line", "sea")
+    for part, column, count in ((data.train, 2, 6), (data.valid, 1, 3), (data.test, 0, 4)):
+        x = part.head(10).x
+        assert x[:, column].tolist() == list(range(1, count + 1))
+        assert int(x.sum()) == int(x[:, column].sum())
+
+
 def test_the_vocabulary_is_cut_by_documents_and_by_frequency(tmp_path: Path) -> None:
     (tmp_path / "d.cor").write_text("aa bb cc\naa bb\naa dd dd dd dd\n\n" * 4 + "ee aa\n")
     assert load(tmp_path / "d.cor").domain.vocabulary == ("aa", "bb", "cc", "dd", "ee")

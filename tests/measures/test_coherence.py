@@ -22,6 +22,10 @@ def test_words_that_always_meet_have_one_and_words_that_never_meet_minus_one() -
     assert torch.allclose(coherence([["a", "b"], ["a", "c"]], data), torch.tensor([1.0, -1.0]).double())
 
 
+def test_words_of_every_document_always_meet() -> None:
+    assert float(coherence([["a", "b"]], documents([[1, 2]] * 40))) == 1
+
+
 def test_words_that_meet_by_chance_have_none(generator: torch.Generator) -> None:
     x = torch.bernoulli(torch.full((4000, 3), 0.4), generator=generator).long()
     assert float(coherence([["a", "b", "c"]], from_arrays(x, domain=Counts(tuple("abc")))).abs()) < 0.03
