@@ -120,6 +120,26 @@ def test_samples_have_the_moments_that_log_z_gives(name: str, packed: bool) -> N
         assert abs(float(means.mean()) - truth) < 4.5 * float(means.std()) / math.sqrt(c)
 
 
+def test_one_sweep_draws_each_colour_from_the_other_as_it_stands() -> None:
+    # A colour shares no bond: its spins are drawn from the start alone, then the others from them alone.
+    lattice, c = Lattice(3, 4, 0.5, 0.1), 64_000
+    kernel = LatticeGibbs(lattice)
+    s = kernel.step(kernel.init(torch.ones(c, 3, 4)), generator_for(0))[0].position
+    up, on = lattice.up_probability(), (s > 0).long()
+    first = (torch.arange(3)[:, None] + torch.arange(4)) % 2 == 0
+    for i in range(3):
+        for j in range(4):
+            near = [(i + a, j + b) for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1))
+                    if 0 <= i + a < 3 and 0 <= j + b < 4]  # fmt: skip
+            n = len(near)
+            k = torch.full((c,), n) if first[i, j] else torch.stack([on[:, a, b] for a, b in near]).sum(0)
+            for count in k.unique().tolist():
+                mine, p = on[k == count, i, j].double(), float(up[n, count])
+                assert abs(float(mine.mean()) - p) < 5 * math.sqrt(p * (1 - p) / len(mine))
+    correlation = s[:, first].double().T.corrcoef() - torch.eye(6)
+    assert float(correlation.abs().max()) < 5 / math.sqrt(c)
+
+
 def test_states_of_a_small_lattice_come_as_often_as_their_weight_says() -> None:
     lattice, c = Lattice(2, 3, 0.4, 0.15), 6400
     kernel = LatticeGibbs(lattice, sweeps=4)
