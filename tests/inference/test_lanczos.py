@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from leadline.core import DivergenceError, OptionError
-from leadline.inference.lanczos import Krylov, eigenpairs
+from leadline.inference.lanczos import Krylov, _errors, eigenpairs
 from leadline.inference.traces import spectral_density, trace
 
 
@@ -209,3 +209,31 @@ def test_bounds_of_a_share_hold_for_the_measure_of_each_probe() -> None:
             inside = float(((values > left) & (values < right)).double().mean())  # equal weights: signs
             assert (low <= inside + 1e-12).all()
             assert (high >= inside - 1e-12).all()
+
+
+def test_the_basis_stays_orthonormal_where_eigenvalues_differ_by_powers_of_ten() -> None:
+    values = torch.cat([torch.logspace(-12, -6, 190), torch.tensor([1e3, 1e2, 1.0])]).double()
+    space = Krylov(lambda v: values * v, start(193), 60)
+    for _ in range(60):
+        space.grow()
+    assert (space.basis @ space.basis.T - torch.eye(60)).abs().max() < 1e-13
+
+
+def test_an_error_is_the_residual_or_its_square_over_the_gap_to_where_a_neighbour_may_be() -> None:
+    values = torch.tensor([0.0, 1.0, 1.5]).double()
+    clear = _errors(values, torch.tensor([0.4, 0.2, 0.1]).double(), exact=False)
+    # squares over the gaps: 0.16 over 1 - 0.2, 0.04 over 0.5 - 0.1 (not 1 - 0.4), 0.01 over 0.5 - 0.2
+    assert clear.tolist() == pytest.approx([0.2, 0.1, 1 / 30])
+    near = _errors(values, torch.tensor([0.4, 0.2, 0.35]).double(), exact=False)
+    assert near.tolist() == pytest.approx([0.2, 0.2, 0.35])  # gaps below the residuals prove nothing more
+    assert _errors(values, values, exact=True) is values
+
+
+def test_a_start_inside_an_invariant_space_does_not_hide_what_lies_outside() -> None:
+    values = torch.arange(1.0, 51.0).double()
+    inside = torch.zeros(50).double()
+    inside[:4] = 1.0
+    found = eigenpairs(
+        lambda v: values * v, inside, tolerance=1e-8, generator=torch.Generator().manual_seed(0)
+    )
+    assert float(found.values[0]) == pytest.approx(50.0)
