@@ -8,7 +8,7 @@ some 150 MB in all: 15 ms at 10 GB/s. alarm's 1,277 entries are nothing; there t
     cold    build the tree, then answer (the peer builds its inference object too)
     warm    new evidence on the tree that is there (the peer keeps its object and gets new evidence)
 
-    python -m bench.graphical [FOLDER of .bif.gz files] [--huge]
+    python -m bench.graphical [FOLDER of .bif.gz files] [--alarm ... | --pgmpy | --huge | --gibbs]
 """
 
 import statistics
@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 
 from bench.common import ratio, seconds
-from leadline.core import ResourceError
+from leadline.core import OptionError
 from leadline.data.bif import read_bif
 from leadline.data.networks import Network
 from leadline.inference.asking import believe
+from leadline.inference.chains.gibbs import Gibbs
 from leadline.inference.elimination import relevant
 from leadline.inference.factors import Factor, FactorGraph
-from leadline.inference.junction_tree import JunctionTree
+from leadline.inference.junction_tree import JunctionTree, told_need
 from leadline.inference.orders import find_cliques
+from leadline.inference.pruning import pruned
 
 FOLDER = Path(__file__).parents[2] / "shared/data/bayesnets"
 # network, findings, goal against pyAgrum
@@ -116,23 +118,30 @@ def against_pyagrum(name: str, count: int, goal: float) -> None:
         )
 
 
-def against_pgmpy() -> None:
-    """Print how our marginals of alarm compare in time with one elimination a variable in pgmpy."""
-    import logging
-
+def pgmpy_of(network: Network, graph: FactorGraph) -> Any:
+    """Return the same network in pgmpy."""
     from pgmpy.factors.discrete import TabularCPD
-    from pgmpy.inference import VariableElimination
     from pgmpy.models import DiscreteBayesianNetwork
 
-    logging.disable(logging.WARNING)
-    network = read_bif(FOLDER / "alarm.bif.gz")
-    graph = graph_of(network)
     model = DiscreteBayesianNetwork([(p, v) for v, parents in enumerate(network.parents) for p in parents])
     for v, parents in enumerate(network.parents):
         table = graph.factors[v].table
         cards = [graph.sizes[p] for p in parents]
         flat = table.reshape(-1, graph.sizes[v]).T
         model.add_cpds(TabularCPD(v, graph.sizes[v], flat, list(parents) or None, cards or None))
+    return model
+
+
+def against_pgmpy() -> None:
+    """Print how our marginals of alarm compare in time with one elimination a variable in pgmpy."""
+    import logging
+
+    from pgmpy.inference import VariableElimination
+
+    logging.disable(logging.WARNING)
+    network = read_bif(FOLDER / "alarm.bif.gz")
+    graph = graph_of(network)
+    model = pgmpy_of(network, graph)
     findings = findings_of(graph, 3)[0]
     engine = VariableElimination(model)
     others = [v for v in range(len(graph.sizes)) if v not in findings]
@@ -161,40 +170,65 @@ def single(graph: FactorGraph) -> None:
 
 
 def huge() -> None:
-    """Print what link and munin1 would take, then what they answer."""
+    """Print what link and munin1 would take, then what they answer, roughly and exactly."""
     for name in ("link", "munin1"):
         graph = graph_of(read_bif(FOLDER / f"{name}.bif.gz"))
-        cliques = find_cliques(graph)
-        size = f"{cliques.states:.3g} entries, {cliques.states * 8 / 1e9:.3g} GB"
-        print(f"\n{name}: width at most {cliques.width}, {size}")
-        try:
-            JunctionTree(graph, limit=1e8)
-        except ResourceError as error:
-            print(f"  told first: {error}")
         start = time.perf_counter()
-        rough = believe(graph, limit=1e8)
-        print(f"  {rough.method}: {time.perf_counter() - start:.2f} s")
-        try:
-            start = time.perf_counter()
-            exact = believe(graph, method="exact")
-            print(f"  exact: {time.perf_counter() - start:.2f} s")
-        except ResourceError as error:
-            print(f"  exact: {error}")
-            continue
-        gaps = np.concatenate([np.abs(rough.marginals[v] - p) for v, p in exact.marginals.items()])
-        said = np.concatenate([rough.stderr[v] for v in exact.marginals])
-        print(f"  largest error {gaps.max():.4f}; its standard errors are at most {said.max():.4f}")
+        cliques = find_cliques(pruned(graph).graph)
+        print(f"\n{name}: {told_need(cliques)}, told after {time.perf_counter() - start:.2f} s")
+        believe(graph, wanted=[0])  # compiled loops are loaded
+        start = time.perf_counter()
+        exact = believe(graph, method="exact").marginals
+        print(f"  exact, all {len(exact)} marginals: {time.perf_counter() - start:.2f} s")
         single(graph)
+        ways: dict[str, dict[str, Any]] = {"auto": {"limit": 1e8}, "loopy": {}, "gibbs": {}}
+        for method, words in ways.items():
+            start = time.perf_counter()
+            try:
+                rough = believe(graph, method=method, **words)
+            except OptionError as error:
+                print(f"  {method}: {error}")
+                continue
+            spent = time.perf_counter() - start
+            gaps = np.concatenate([np.abs(rough.marginals[v] - p) for v, p in exact.items()])
+            print(f"  {method}, {spent:.2f} s: {rough.method}; {rough.error.protocol} {rough.error}")
+            print(f"    off by at most {gaps.max():.4f}, {gaps.mean():.5f} on average")
+
+
+def gibbs_against_pgmpy(draws: int = 200) -> None:
+    """Print Gibbs samples of alarm a second, against pgmpy; a sample is a sweep of a chain."""
+    import logging
+
+    from pgmpy.sampling import GibbsSampling
+
+    logging.disable(logging.WARNING)
+    network = read_bif(FOLDER / "alarm.bif.gz")
+    graph = graph_of(network)
+    peer = GibbsSampling(pgmpy_of(network, graph))
+    kernel = Gibbs(graph, sweeps=100)
+    state = kernel.init(kernel.start(100))
+    kernel.step(state)
+    ours = statistics.median(seconds(lambda: kernel.step(state)) for _ in range(5)) / (100 * 100)
+    theirs = seconds(lambda: list(peer.generate_sample(size=draws))) / draws
+    rates = f"{1 / ours:.3g} samples/s, pgmpy {1 / theirs:.3g}"
+    print(f"\nGibbs on alarm: {rates}: ratio {theirs / ours:.3g}, goal 50")
 
 
 def main() -> None:
+    parts = {word.removeprefix("--") for word in sys.argv[1:] if word.startswith("--")}
+    if "huge" in parts:
+        huge()
+        return
+    if "gibbs" in parts:
+        gibbs_against_pgmpy()
+        return
     print(f"reading link.bif.gz: {timed(lambda: read_bif(FOLDER / 'link.bif.gz'))}, goal 1000 ms")
     print(f"reading diabetes.bif.gz (5.5 MB): {timed(lambda: read_bif(FOLDER / 'diabetes.bif.gz'), 3)}")
     for name, count, goal in ROWS:
-        against_pyagrum(name, count, goal)
-    against_pgmpy()
-    if "--huge" in sys.argv:
-        huge()
+        if not parts or name in parts:
+            against_pyagrum(name, count, goal)
+    if not parts or "pgmpy" in parts:
+        against_pgmpy()
 
 
 if __name__ == "__main__":

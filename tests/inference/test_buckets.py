@@ -22,7 +22,7 @@ def test_log_z_and_every_marginal_lie_between_their_bounds() -> None:
             joint, log_partition = enumerated(graph.given(evidence))
         except DataError:
             continue
-        for cap in (1, 4, 8):
+        for cap in (1, 4, 8, 1 << 16):
             found = bound_marginals(graph, evidence, cap=cap)
             split += not found.exact
             assert found.lower - 1e-9 <= log_partition <= found.upper + 1e-9
@@ -33,6 +33,8 @@ def test_log_z_and_every_marginal_lie_between_their_bounds() -> None:
                 assert (found.low[v] - 1e-9 <= found.guess[v]).all()
                 assert (found.guess[v] <= found.high[v] + 1e-9).all()
                 assert found.guess[v].sum() == pytest.approx(1)
+                if found.exact:
+                    np.testing.assert_allclose([found.low[v], found.high[v]], [p, p], atol=1e-9)
             for v, state in evidence.items():
                 assert found.low[v][state] == found.high[v][state] == 1
     assert split > 50
@@ -71,6 +73,10 @@ def test_states_that_cannot_be_loosen_nothing_and_impossible_evidence_is_told() 
     lower, upper = bound_partition(FactorGraph((2, 2, 2), (*triangle, one)), cap=2)
     assert upper >= 0 >= lower  # the only state is (1, 1, 1), of weight one
     assert upper < math.inf
+    grid = ising((4, 4), 0.4)
+    known = FactorGraph(grid.sizes, (*grid.factors, Factor((5,), np.array([0.0, 1.0]))))
+    lower, upper = bound_partition(known, cap=4)  # half of the weight of all, and not a bound of nothing
+    assert enumerated(known)[1] - 5 < lower < enumerated(known)[1] < upper
     with pytest.raises(DataError, match="zero"):
         bound_partition(FactorGraph((2, 2, 2), triangle), {0: 0, 1: 1})
 

@@ -25,26 +25,24 @@ Departs from the source:
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.special import xlogy
 from torch import Tensor
 
-from leadline.core import Categories, DataError, Described, OptionError
+from leadline.core import Categories, DataError, Described, OptionError, ShapeError
 from leadline.core.randomness import uniform
-from leadline.data.bif import read_bif, write_bif
-from leadline.data.networks import FactorFile, Network
-from leadline.data.uai import read_uai, write_uai
+from leadline.data.networks import Network
 from leadline.inference.expectation import expected_counts, log_evidence
-from leadline.inference.factors import Factor, FactorGraph, Floats, Ints
+from leadline.inference.factors import Factor, FactorGraph, Floats
 from leadline.inference.graphs import Parents, d_separated, topological_order
 from leadline.inference.structure import Table
 from leadline.models.graphical.graph_learners import GraphLearner, learner_of
+from leadline.models.graphical.network_files import read_network, write_network
 from leadline.models.graphical.questions import Evidence, FactorModel
-from leadline.models.graphical.wording import hidden_of, joined, parents_of
+from leadline.models.graphical.tables import Family, families_of, log_product
+from leadline.models.graphical.wording import above_columns, hidden_of, joined, label_of, parents_of
 
 __all__ = ["BayesianNetwork"]
 
@@ -52,17 +50,20 @@ __all__ = ["BayesianNetwork"]
 class BayesianNetwork(FactorModel):
     """Bayesian network; one sweep learns its graph, where that is not given, and its tables.
 
-    With missing values or hidden variables a sweep is a step of EM, started from random tables.
+    With missing values or hidden variables a sweep is a step of EM, started from random tables. Where the
+    data have classes, the label is a variable too, behind the columns: `predict` is its distribution given a
+    row, `log_prob` sums it out, and an unknown label is a missing value.
 
     Verbs:
-        sample, log_prob
+        sample, log_prob, predict where there is a label
 
     Args:
         domain: The observed variables and their states.
         parents: Numbers of the parents of each variable, hidden ones last; none by default.
         smoothing: Pseudo-counts added to each entry, at least 0; 0 is maximum likelihood.
         learner: How the graph is found from rows, see `graph_learners`; it is given by default.
-        hidden: Variables that no row shows.
+        hidden: Variables that no row shows, the last ones.
+        label: The label's name and classes, if there is one.
 
     Raises:
         ValueError: If smoothing is negative, or a graph is to be found with hidden variables.
@@ -91,8 +92,9 @@ class BayesianNetwork(FactorModel):
         smoothing: float = 1.0,
         learner: GraphLearner | None = None,
         hidden: Categories | None = None,
+        label: Categories | None = None,
     ) -> None:
-        super().__init__(domain.require(Categories), joined(domain, hidden))
+        super().__init__(domain.require(Categories), joined(joined(domain, label), hidden))
         if not smoothing >= 0:
             raise ValueError(f"smoothing must be at least 0, got {smoothing}")
         if learner is not None and hidden is not None:
@@ -100,6 +102,9 @@ class BayesianNetwork(FactorModel):
                 "the graph over hidden variables must be given: name its edges, structure='given'"
             )
         self.smoothing, self.learner = smoothing, learner
+        self.label = None if label is None else domain.dims  # its number among the variables
+        if label is None:
+            self.predict = None  # type: ignore[assignment, method-assign]
         self._gaps = hidden is not None  # whether the last rows left anything open
         self.register_buffer("found", torch.tensor(learner is None))  # whether there is a graph already
         self.register_buffer("parent_at", torch.zeros(len(self.variables.sizes) + 1, dtype=torch.int64))
@@ -122,7 +127,10 @@ class BayesianNetwork(FactorModel):
         max_parents: int = 4,
         alpha: float = 0.01,
     ) -> "BayesianNetwork":
-        """Return a network over the columns of `data`, which must be categories.
+        """Return a network over the columns of `data`, which must be categories, and the label of classes.
+
+        The label is called "label". Where `edges` do not name it, it points to every column (naive Bayes if
+        there are no edges); where the graph is to be found, it is a variable like the others.
 
         Args:
             data: What the samples are.
@@ -137,14 +145,16 @@ class BayesianNetwork(FactorModel):
         domain = data.domain.require(Categories)
         if structure != "given" and edges:
             raise OptionError(f"edges are given, so structure must be 'given', got {structure!r}")
-        unseen = hidden_of(hidden)
-        parents = parents_of(joined(domain, unseen), edges)
-        return cls(domain, parents, smoothing, learner_of(structure, max_parents, alpha), unseen)
+        unseen, label = hidden_of(hidden), label_of(data.labels, domain)
+        parents = parents_of(joined(joined(domain, label), unseen), edges)
+        if label is not None and structure == "given":
+            parents = above_columns(parents, domain.dims)
+        return cls(domain, parents, smoothing, learner_of(structure, max_parents, alpha), unseen, label)
 
     @classmethod
     def of(cls, network: Network) -> "BayesianNetwork":
         """Return the model of a network as a BIF file states it."""
-        sizes = tuple(len(values) for values in network.values)
+        sizes = tuple(table.shape[-1] for table in network.tables)
         model = cls(Categories(sizes, network.columns, network.values), network.parents)
         model.set_tables(network.tables)
         return model
@@ -156,36 +166,22 @@ class BayesianNetwork(FactorModel):
         Raises:
             DataError: If the file does not hold one; the message names the line.
         """
-        if _suffix(path) != ".uai":
-            return cls.of(read_bif(path))
-        file = read_uai(path)
-        children = [scope[-1] for scope in file.scopes if scope]
-        if file.kind != "BAYES" or sorted(children) != list(range(len(file.sizes))):
-            raise DataError(
-                f"{path}: a Bayesian network needs kind BAYES and one function a variable, its child last; "
-                "read it as a markov_random_field"
-            )
-        functions = {scope[-1]: i for i, scope in enumerate(file.scopes)}
-        order = [functions[v] for v in range(len(file.sizes))]
-        model = cls(Categories(file.sizes), [file.scopes[i][:-1] for i in order])
-        model.set_tables([file.tables[i] for i in order])
-        return model
+        return cls.of(read_network(path))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a .bif or .uai file; reading it gives an equal model."""
-        parents, tables = self.parents, tuple(self.tables())
-        if _suffix(path) == ".uai":
-            scopes = tuple((*above, v) for v, above in enumerate(parents))
-            write_uai(FactorFile("BAYES", self.variables.sizes, scopes, tables), path)
-            return
-        columns = tuple(self.variable_name(v) for v in range(len(parents)))
+        columns = tuple(self.variable_name(v) for v in range(len(self.parents)))
         values = tuple(
             tuple(self.state_name(v, s) for s in range(k)) for v, k in enumerate(self.variables.sizes)
         )
-        write_bif(Network("leadline", columns, values, parents, tables), path)
+        write_network(Network("leadline", columns, values, self.parents, tuple(self.tables())), path)
 
-    def sweep(self, x: Tensor) -> float:
+    def sweep(self, x: Tensor, y: Tensor | None = None) -> float:
         """Set every table to its estimate from rows (n, d), -1 where missing; find the graph first if asked.
+
+        Args:
+            x: Rows.
+            y: The label of each (n,), -1 where unknown; unknown throughout if there is none.
 
         Returns:
             The mean log-likelihood of complete rows after the step, in nats; where something is missing,
@@ -199,21 +195,21 @@ class BayesianNetwork(FactorModel):
         self.domain.validated(x)
         if len(x) == 0:
             raise DataError("a Bayesian network needs at least one row to learn from")
-        x = x.to(self.device)
+        full = self._with_latent(x.to(self.device), y)
         if self.learner is not None and not bool(self.found):
-            whole = x[(x >= 0).all(1)]
+            whole = full[(full >= 0).all(1)]
             self.connect(self.learner(Table(whole.cpu().numpy(), self.variables.sizes)))
             self.found.fill_(True)  # noqa: FBT003
-        self._gaps = self.variables is not self.domain or bool((x < 0).any())
+        self._gaps = bool((full < 0).any())
         if self._gaps:
-            return self._expect_and_maximise(x)
+            return self._expect_and_maximise(full)
         counts = []
         for family in self._families():
             v, size = family.child, self.variables.sizes[family.child]
-            place = family.rows(x) * size + x[:, v]
+            place = family.rows(full) * size + full[:, v]
             counts.append(torch.bincount(place, minlength=family.length).double())
         self._divide(counts)
-        return float(self._log_prob(x).mean())
+        return float(self._log_prob(full).mean())
 
     @property
     def converged(self) -> bool | None:
@@ -248,10 +244,20 @@ class BayesianNetwork(FactorModel):
             ShapeError: If a value is not of the domain.
         """
         x = self.domain.validated(x)
-        if self.variables is self.domain and not (self.domain.missing and bool((x < 0).any())):
-            return self._log_prob(x).to(self.unit.dtype)
-        found = log_evidence(self._junction_tree(None), self._with_hidden(x))
-        return torch.from_numpy(found).to(self.unit)
+        if self.label is None:
+            return self._log_evidence(self._with_latent(x)).to(self.unit)
+        return self._log_joint(x).logsumexp(1).to(self.unit)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return log p(label | x) of each class, or given what is known of x: (n, d) -> (n, K).
+
+        Of a row that every class rules out all classes are equally likely.
+
+        Raises:
+            ShapeError: If a value is not of the domain.
+        """
+        logs = self._log_joint(self.domain.validated(x)).log_softmax(1)
+        return logs.nan_to_num(-math.log(logs.shape[1]), neginf=-math.inf).to(self.unit)
 
     @property
     def device(self) -> torch.device:
@@ -318,7 +324,7 @@ class BayesianNetwork(FactorModel):
 
     def _expect_and_maximise(self, x: Tensor) -> float:
         """Take a step of EM; return the mean log-likelihood before it with the log of the prior, in nats."""
-        counts, total = expected_counts(self._junction_tree(None), self._with_hidden(x))
+        counts, total = expected_counts(self._junction_tree(None), x.cpu().numpy())
         flat = self._flat().cpu().numpy()
         prior = float(xlogy(self.smoothing, flat).sum()) if self.smoothing else 0.0
         self._divide([torch.from_numpy(count).flatten().to(self.device) for count in counts])
@@ -334,10 +340,27 @@ class BayesianNetwork(FactorModel):
             parts.append(torch.where(rows > 0, smooth / rows.clamp(min=1e-300), 1 / size).flatten())
         self.bits.copy_(torch.cat(parts).view(torch.int64))
 
-    def _with_hidden(self, x: Tensor) -> Ints:
-        """Return rows with a column a hidden variable, -1 throughout."""
+    def _with_latent(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return rows with a column for the label, and one a hidden variable, -1 where unknown."""
         unseen = x.new_full((len(x), len(self.variables.sizes) - x.shape[1]), -1)
-        return torch.cat([x, unseen], 1).cpu().numpy()
+        if self.label is not None and y is not None:
+            if y.shape != (len(x),):
+                raise ShapeError(f"labels must have shape ({len(x)},), one a row, got {tuple(y.shape)}")
+            unseen[:, 0] = y.to(x)
+        return torch.cat([x, unseen], 1)
+
+    def _log_evidence(self, x: Tensor) -> Tensor:
+        """Return the log-weight of what is known of rows of all variables, float64: (n, d) -> (n,)."""
+        if not bool((x < 0).any()):
+            return self._log_prob(x)
+        found = log_evidence(self._junction_tree(None), x.cpu().numpy())
+        return torch.from_numpy(found).to(self.device)
+
+    def _log_joint(self, x: Tensor) -> Tensor:
+        """Return log p(x, label) of each class, float64: (n, d) -> (n, K)."""
+        classes = range(self.variables.sizes[self.domain.dims])
+        known = [self._with_latent(x, x.new_full((len(x),), k)) for k in classes]
+        return torch.stack([self._log_evidence(rows) for rows in known], 1)
 
     def _shuffle(self) -> None:
         """Draw all tables, rows uniform on the simplex: equal ones would keep a hidden variable idle."""
@@ -349,42 +372,9 @@ class BayesianNetwork(FactorModel):
         return self.bits.view(torch.float64)
 
     def _log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in float64: (n, d) -> (n,)."""
-        logs, total = self._flat().log(), torch.zeros(len(x), dtype=torch.float64, device=self.device)
-        x = x.to(self.device)
-        for family in self._families():
-            v = family.child
-            total += logs[family.start + family.rows(x) * self.variables.sizes[v] + x[:, v]]
-        return total
+        """Return log p(x) of complete rows in float64: (n, d) -> (n,)."""
+        return log_product(self._families(), self._flat().log(), x.to(self.device))
 
-    def _families(self) -> list["_Family"]:
+    def _families(self) -> list[Family]:
         """Return each variable with its parents and where its table lies."""
-        found, start, sizes = [], 0, self.variables.sizes
-        for v, above in enumerate(self.parents):
-            length = math.prod(sizes[u] for u in (*above, v))
-            found.append(_Family(v, above, start, length, tuple(sizes[p] for p in above)))
-            start += length
-        return found
-
-
-class _Family(NamedTuple):
-    """A variable, its parents with their sizes, and where its table lies among all."""
-
-    child: int
-    parents: tuple[int, ...]
-    start: int
-    length: int
-    sizes: tuple[int, ...]
-
-    def rows(self, x: Tensor) -> Tensor:
-        """Return which row of the table the parents' states choose: (n, d) -> (n,)."""
-        row = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        for p, size in zip(self.parents, self.sizes, strict=True):
-            row = row * size + x[:, p]
-        return row
-
-
-def _suffix(path: str | os.PathLike[str]) -> str:
-    """Return the ending of a path, that of gzip left out."""
-    plain = Path(path).name.removesuffix(".gz")
-    return Path(plain).suffix.lower()
+        return families_of(self.parents, self.variables.sizes)

@@ -6,10 +6,10 @@
 import itertools
 from collections.abc import Sequence
 
-from leadline.core import Categories, OptionError
+from leadline.core import Categories, Classes, Labels, OptionError
 from leadline.core.errors import nearest
 
-__all__ = ["column_number", "hidden_of", "joined", "parents_of", "scopes_of"]
+__all__ = ["above_columns", "column_number", "hidden_of", "joined", "label_of", "parents_of", "scopes_of"]
 
 
 def column_number(domain: Categories, name: str) -> int:
@@ -42,6 +42,27 @@ def hidden_of(hidden: Sequence[str]) -> Categories | None:
         raise OptionError(f"hidden: {', '.join(names)} are not all different")
     values = tuple(tuple(str(s) for s in range(size)) for size in sizes)
     return Categories(tuple(sizes), tuple(names), values) if names else None
+
+
+def label_of(labels: Labels | None, domain: Categories) -> Categories | None:
+    """Return the label as a variable called "label", None where the data have no classes.
+
+    Raises:
+        OptionError: If a column has that name already.
+    """
+    if not isinstance(labels, Classes):
+        return None
+    if "label" in domain.columns:
+        raise OptionError('a column is called "label", as the label itself will be: give it another name')
+    return Categories((len(labels.names),), ("label",), (labels.names,))
+
+
+def above_columns(parents: Sequence[Sequence[int]], columns: int) -> list[list[int]]:
+    """Return parents with the variable behind the columns above every column, where no edge names it."""
+    label = columns
+    if parents[label] or any(label in above for above in parents):
+        return [list(above) for above in parents]
+    return [[*above, label] if v < columns else list(above) for v, above in enumerate(parents)]
 
 
 def joined(domain: Categories, hidden: Categories | None) -> Categories:
