@@ -33,6 +33,8 @@ def test_log_z_and_every_marginal_lie_between_their_bounds() -> None:
                 assert (found.low[v] - 1e-9 <= found.guess[v]).all()
                 assert (found.guess[v] <= found.high[v] + 1e-9).all()
                 assert found.guess[v].sum() == pytest.approx(1)
+                if graph.sizes[v] == 1 and found.lower > -math.inf:
+                    assert found.low[v] == pytest.approx(1)
                 if found.exact:
                     np.testing.assert_allclose([found.low[v], found.high[v]], [p, p], atol=1e-9)
             for v, state in evidence.items():

@@ -150,6 +150,9 @@ def test_where_no_bound_is_known_the_error_is_the_difference_from_draws_or_unkno
     assert "no bound is known" in found.error.protocol
     assert found.error.stderr is not None
     assert abs(found.error.value - worst) < 4 * found.error.stderr + 0.005
+    value, interval = found.log_partition.value, found.log_partition.interval
+    assert interval is not None
+    assert interval[0] <= value <= interval[1]
     cold = ising((7, 7), 1.0)  # chains freeze, each to one side: no draws to trust
     error = believe(cold, method="loopy").error
     assert np.isnan(error.value)

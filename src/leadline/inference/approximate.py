@@ -142,8 +142,9 @@ def _by_propagation(graph: FactorGraph, seen: Seen, asked: list[int], seed: int,
     if found.exact:
         return Beliefs(marginals, Quantity(found.log_partition, "nats"), "exact", told)
     interval = _between(graph, seen, found.marginals)
+    value = min(max(found.log_partition, interval[0]), interval[1])
     log_partition = Quantity(
-        found.log_partition, "nats", "estimate", interval=interval, protocol="Bethe free energy"
+        value, "nats", "estimate", interval=interval, protocol="Bethe free energy within certain bounds"
     )
     return Beliefs(marginals, log_partition, "estimate", told, _checked(graph, seen, marginals, seed))
 
