@@ -224,8 +224,7 @@ def _figure(finding: Finding) -> Figure:
     for axis, (column, label), colour in zip(figure.subplots(1, 3), names.items(), COLOURS, strict=False):
         wide = table.pivot_table(index="seed", columns="batch", values=column)[list(batches)]
         axis.plot([0, 1], wide.to_numpy().T, "o-", color=colour, alpha=0.6, linewidth=1)
-        if column != "test error":
-            axis.set_yscale("log")
+        axis.set_ylim(bottom=0, top=1.1 * float(table[column].max()))
         axis.set_xticks([0, 1], [f"batch {batch}" for batch in batches])
         axis.set_xlim(-0.4, 1.4)
         axis.set_ylabel(label)
