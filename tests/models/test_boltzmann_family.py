@@ -125,6 +125,24 @@ def test_a_small_effective_sample_size_is_called_so_and_the_error_covers_the_bou
         model.log_partition("ais", temperatures=1)
 
 
+def test_particles_that_all_miss_a_mode_are_found_out_by_chains_that_stand_in_it() -> None:
+    # two modes: all units off, where coins fall to, and all 40 + 40 on, behind a wall: of log-weight
+    # 40 * 40 / 2 - 5 * 40 - 14 * 40 = 40
+    model = RBM(Bits((40,)), 40, chains=20).double()
+    with torch.no_grad():
+        model.layer.chain.zero_()
+        model.layer.weights.fill_(0.5)
+        model.layer.visible_bias.fill_(-5.0)
+        model.layer.hidden_bias.fill_(-14.0)
+    blind = model.log_partition("ais", chains=20, temperatures=200)
+    assert blind.value < 1
+    assert "trusted" not in blind.protocol  # as well as can be known
+    model.layer.chain.fill_(1.0)
+    told = model.log_partition("ais", chains=20, temperatures=200, seed=1)
+    assert "bounds too far apart" in told.protocol
+    assert (told.interval or (0.0, 0.0))[1] > 39
+
+
 def test_what_was_found_is_remembered_until_a_parameter_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     model, calls = machines()["rbm"], []
     kept = BernoulliLayer.exact_draws

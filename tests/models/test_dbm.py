@@ -19,7 +19,7 @@ def states(units: int) -> Tensor:
 
 
 def machine(sizes: tuple[int, ...], scale: float = 1.0, **options: int) -> DBM:
-    model = DBM(Bits((sizes[0],)), sizes[1:], **options).double()
+    model = DBM(Bits((sizes[0],)), sizes[1:], centred=False, **options).double()
     source = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():

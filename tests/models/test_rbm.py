@@ -4,6 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +17,10 @@ from tests.tiny import tiny
 Move = Callable[[nn.Module], nn.Module]
 
 
-def machine(visible: int, hidden: int, *, scale: float = 1.0, **options: int) -> RBM:
+def machine(visible: int, hidden: int, *, scale: float = 1.0, **options: Any) -> RBM:
     """Return a float64 machine with weights and biases far from zero."""
-    model = RBM(Bits((visible,)), hidden, **options).double()
+    plain = {"centred": False, "persistent": False}
+    model = RBM(Bits((visible,)), hidden, **(plain | options)).double()
     source = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():

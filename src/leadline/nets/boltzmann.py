@@ -34,6 +34,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from leadline.core.randomness import bernoulli, normal, uniform
+from leadline.nets.centring import Centring
 from leadline.nets.enumeration import (
     draws_of_pairs,
     draws_of_smaller,
@@ -183,6 +184,7 @@ class BernoulliLayer(BoltzmannLayer):
         visible: Number D of visible units, at least 1.
         hidden: Number H of hidden units, at least 1.
         chains: Number of persistent chains; 0 for none.
+        centred: Whether the gradient of `contrast` is the centred one.
 
     Raises:
         ValueError: If a size is out of range.
@@ -194,6 +196,10 @@ class BernoulliLayer(BoltzmannLayer):
         (torch.Size([]), torch.Size([3, 4]))
     """
 
+    def __init__(self, visible: int, hidden: int, chains: int = 0, *, centred: bool = False) -> None:
+        super().__init__(visible, hidden, chains)
+        self.centring = Centring((visible, hidden)) if centred else None
+
     @classmethod
     def of(
         cls, weights: Tensor, visible_bias: Tensor, hidden_bias: Tensor, chain: Tensor | None = None
@@ -201,6 +207,7 @@ class BernoulliLayer(BoltzmannLayer):
         """Return a layer that holds these tensors, (D, H), (D,), (H,), (c, D), and does not learn."""
         layer = cls.__new__(cls)
         nn.Module.__init__(layer)
+        layer.centring = None
         for name, value in (
             ("weights", weights), ("visible_bias", visible_bias), ("hidden_bias", hidden_bias)
         ):  # fmt: skip
@@ -265,10 +272,12 @@ class BernoulliLayer(BoltzmannLayer):
         return v.shape[1] * F.softplus(self.free_energy(v) - self.free_energy(flipped)).mean()
 
     def _difference(self, data: Tensor, end: Tensor, up: Tensor, down: Tensor) -> Tensor:
-        found: Tensor = _Contrast.apply(
-            self.weights, self.visible_bias, self.hidden_bias, data, end, up, down
-        )
-        return found
+        biases = (self.visible_bias, self.hidden_bias)
+        found: Tensor = _Contrast.apply(self.weights, *biases, data, end, up, down)
+        if self.centring is None:
+            return found
+        centred: Tensor = self.centring(found, (self.weights,), biases, (data, up.sigmoid()))
+        return centred
 
 
 class GaussianLayer(BoltzmannLayer):

@@ -55,6 +55,7 @@ __all__ = ["contrastive_divergence_bias"]
 
 NEAR, NOTHING = 0.05, 0.1
 OPTIONS = {"hidden": 12}
+PLAIN = {"centred": False, "persistent": False}  # the gradient itself, of chains that start at the data
 TRAINING = {"optimizer": "momentum", "lr": 0.05, "batch_size": 20}
 PAIRS, KNOWN_CHAINS, FORGETFUL_CHAINS = 6, 200_000, 20_000
 
@@ -88,7 +89,8 @@ def contrastive_divergence_bias(
         StudyError: If a control fails.
     """
     source = _bits(load("digits") if data is None else data)
-    chosen = dict(OPTIONS if options is None else options)
+    plain = {name: value for name, value in PLAIN.items() if name in options_of(model)}
+    chosen = plain | dict(OPTIONS if options is None else options)
     _check(source, model, chosen, lengths, samples, steps)
     first = _reading(source, model, chosen, samples, steps, 1, 0)["bias"]
     controls = passed(
@@ -159,7 +161,7 @@ def _flat(net: nn.Module, loss: Tensor) -> Tensor:
 
 def _small(weights: float) -> nn.Module:
     """Return a machine of 3 x 2 units whose parameters are fixed numbers times `weights`."""
-    net = build("rbm", Signature(Bits((3,))), hidden=2)
+    net = build("rbm", Signature(Bits((3,))), hidden=2, **PLAIN)
     source = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for parameter in net.parameters():

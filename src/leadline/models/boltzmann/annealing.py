@@ -14,9 +14,12 @@ Source:
     section 3.
 
 Departs from the source:
-    The number of temperatures is doubled until the effective sample size is a fifth of the particles.
+    The number of temperatures is doubled until the effective sample size is a fifth of the particles and the
+    bounds meet. Weights that agree prove nothing alone: particles that all miss a mode agree as well, and
+    only the run backward, from where the machine's own chains stand, tells.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -33,6 +36,7 @@ Method = Literal["auto", "exact", "ais", "lower", "upper"]
 
 _ENOUGH = 0.2  # effective sample size, as a share of the particles, at which temperatures suffice
 _TRUSTED = 0.1  # below this share the error of the mean weight says little
+_APART = 1.0  # distance of the bounds, in nats beyond four standard errors, from which on they do not meet
 _NORMAL = 1.96
 
 
@@ -95,21 +99,35 @@ class Annealing:
     def estimate(self) -> Quantity:
         """Return the log of the mean weight of the forward run, in nats.
 
-        Its error is that of the mean weight; where the effective sample size is too small for that to be
-        trusted, it is at least half the distance between the bounds, and the protocol says so.
+        Its error is that of the mean weight; where the effective sample size is too small, or the bounds too
+        far apart, for that to be trusted, it is at least half their distance, and the protocol says so.
         """
         value, error, low, high = (
             self.path.log_start + self.forward.log_ratio, self.forward.stderr, self.lower, self.upper
         )  # fmt: skip
         ess, m = self.forward.effective_sample_size, len(self.forward.log_weights)
-        trusted = ess >= _TRUSTED * m
-        said = "" if trusted else ", too small to be trusted"
-        if not trusted:
+        said = "" if ess >= _TRUSTED * m else ", too small to be trusted"
+        said += "" if self.apart <= 0 else ", bounds too far apart for it to be trusted"
+        if said:
             error = max(error, abs(high.value - low.value) / 2)
         bounds = f"{low.value:.2f} ± {low.stderr:.2g} and {high.value:.2f} ± {high.stderr:.2g} {self._from}"
         protocol = f"{self._how}, effective sample size {ess:.0f}{said}; between {bounds}"
         interval = (value - _NORMAL * error, value + _NORMAL * error)
         return Quantity(value, "nats", "estimate", error, interval, m, protocol)
+
+    @property
+    def apart(self) -> float:
+        """Return by how much the distance of the bounds is more than noise and a nat, in nats."""
+        noise = math.hypot(self.forward.bound_stderr, self.backward.bound_stderr)
+        width = -self.backward.log_bound - self.forward.log_bound
+        # a lone particle has no standard error
+        return abs(width) - _APART - 4 * noise if math.isfinite(noise) else -math.inf
+
+    @property
+    def settled(self) -> bool:
+        """Return whether more temperatures are not called for."""
+        ess, m = self.forward.effective_sample_size, len(self.forward.log_weights)
+        return ess >= _ENOUGH * m and self.apart <= 0
 
     def found(self, method: Method) -> Quantity:
         """Return the bound that `method` names, or the estimate."""
@@ -140,7 +158,8 @@ def annealing(path: Path, temperatures: int | None, generator: torch.Generator) 
     Args:
         path: The path.
         temperatures: Number of temperatures, at least 2; if None, doubled from the least number until the
-            effective sample size is a fifth of the particles or the greatest number is reached.
+            effective sample size is a fifth of the particles and the bounds meet, or the greatest number is
+            reached.
         generator: Source of the kernels' randomness.
 
     Raises:
@@ -155,11 +174,12 @@ def annealing(path: Path, temperatures: int | None, generator: torch.Generator) 
         return annealed_importance(path.log_density, path.transition, start, ladder, generator)
 
     with torch.no_grad():
-        forward = run(path.start, 0, 1)
-        while count < most and forward.effective_sample_size < _ENOUGH * len(path.start):
-            count = min(2 * count, most)
+        while True:
             forward = run(path.start, 0, 1)
-        return Annealing(path, forward, run(path.end(forward), 1, 0), count)
+            found = Annealing(path, forward, run(path.end(forward), 1, 0), count)
+            if count >= most or found.settled:
+                return found
+            count = min(2 * count, most)
 
 
 def resampled(result: AISResult, generator: torch.Generator) -> Tensor:

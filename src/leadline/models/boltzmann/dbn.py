@@ -22,7 +22,8 @@ Source:
     Its importance-weighted form: Burda, Grosse and Salakhutdinov (2016), Importance Weighted Autoencoders.
 
 Departs from the source:
-    Without labels. Gaussian visible units for real columns and pictures.
+    Without labels. Gaussian visible units for real columns and pictures. Machines of bits learn by the
+    centred gradient of `leadline.nets.centring`.
 """
 
 from itertools import pairwise
@@ -100,9 +101,9 @@ class DBN(Machine):
         self.steps = steps
         self.burn_in = burn_in
         kept = [0] * (len(hidden) - 1) + [chains if persistent else 0]
-        first = self.visible.layer(hidden[0], kept[0], scale)
+        first = self.visible.layer(hidden[0], kept[0], scale, centred=True)
         pairs = zip(pairwise(hidden), kept[1:], strict=True)
-        rest = [BernoulliLayer(below, above, own) for (below, above), own in pairs]
+        rest = [BernoulliLayer(below, above, own, centred=True) for (below, above), own in pairs]
         self.layers = nn.ModuleList([first, *rest])
         # R_l; the recognition biases are the hidden biases of the lower layers
         self.recognition = nn.ParameterList(layer.weights.detach().clone() for layer in self.lower)

@@ -186,7 +186,7 @@ class Energy(nn.Module):
                 "auto" is exact where that is possible.
             chains: Number of particles of the annealing.
             temperatures: Their number; None doubles 300 until the effective sample size is a fifth of the
-                particles, to 2400 at most.
+                particles and the bounds meet, to 2400 at most.
             seed: Seed of the annealing.
 
         Raises:

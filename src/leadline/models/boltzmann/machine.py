@@ -62,7 +62,7 @@ class Machine(nn.Module, ABC):
                 start is exact. "auto" is exact up to 20 units, else "ais".
             chains: Number of particles of the annealing.
             temperatures: Number of temperatures, at least 2; None doubles 1000 until the effective sample
-                size is a fifth of the particles, to 8000 at most.
+                size is a fifth of the particles and the bounds meet, to 4000 at most.
             seed: Seed of the annealing.
 
         Raises:

@@ -44,7 +44,7 @@ __all__ = [
 MOST_ENUMERATED = 20
 _BASE_STEPS = 100
 _END_STEPS = 1000
-_LADDER = (1000, 8000)
+_LADDER = (1000, 4000)
 T = TypeVar("T")
 
 

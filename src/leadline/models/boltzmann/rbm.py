@@ -17,7 +17,7 @@ Departs from the source:
     See `leadline.nets.boltzmann` and `leadline.models.boltzmann.partition`.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,10 +50,12 @@ class RBM(Machine):
         domain: What one sample is.
         hidden: Number H of hidden units, at least 1.
         steps: Number k of Gibbs steps of a chain in one loss, at least 1.
-        persistent: Whether chains go on from loss to loss instead of starting at the data.
+        persistent: Whether chains go on from loss to loss instead of starting at the data; None is yes for
+            bits and no for the rest.
         chains: Number of persistent chains, at least 1.
         burn_in: Gibbs steps before a sample is taken.
         scale: Noise of each Gaussian visible unit, "learned" or "unit"; of no meaning for bits.
+        centred: Whether the gradient for bits is the centred one, which learns faster and further.
 
     Raises:
         ValueError: If a size is below 1.
@@ -67,18 +69,17 @@ class RBM(Machine):
         (torch.Size([5, 2, 3]), torch.Size([5]), torch.Size([5, 4]))
     """
 
-    recommended: ClassVar[dict[str, Any]] = {"optimizer": "momentum", "lr": 0.005, "batch_size": 20}
-
     def __init__(
         self,
         domain: Domain,
         hidden: int = 128,
         steps: int = 1,
         *,
-        persistent: bool = False,
+        persistent: bool | None = None,
         chains: int = 100,
         burn_in: int = 1000,
         scale: str = "learned",
+        centred: bool = True,
     ) -> None:
         super().__init__()
         self.domain = domain
@@ -88,7 +89,9 @@ class RBM(Machine):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.steps = steps
         self.burn_in = burn_in
-        self.layer = self.visible.layer(hidden, chains if persistent else 0, scale)
+        self.centred = centred
+        kept = self.visible.binary if persistent is None else persistent
+        self.layer = self.visible.layer(hidden, chains if kept else 0, scale, centred=centred)
 
     @classmethod
     def for_data(
@@ -97,15 +100,30 @@ class RBM(Machine):
         *,
         hidden: int = 128,
         steps: int = 1,
-        persistent: bool = False,
+        persistent: bool | None = None,
         chains: int = 100,
         burn_in: int = 1000,
         scale: str = "learned",
+        centred: bool = True,
     ) -> "RBM":
         """Return a machine over the samples of `data`: bits, pictures or real columns."""
         return cls(
-            data.domain, hidden, steps, persistent=persistent, chains=chains, burn_in=burn_in, scale=scale
+            data.domain,
+            hidden,
+            steps,
+            persistent=persistent,
+            chains=chains,
+            burn_in=burn_in,
+            scale=scale,
+            centred=centred,
         )
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """Return the settings of `fit` that go well with it: faster for bits, whose gradient is centred."""
+        if self.visible.binary and self.centred:
+            return {"optimizer": "momentum", "lr": 0.02, "batch_size": 50, "schedule": "linear"}
+        return {"optimizer": "momentum", "lr": 0.005, "batch_size": 20}
 
     def loss(self, batch: Batch) -> Tensor:
         """Return what training descends on or, in evaluation mode, a figure to choose by, shape ().

@@ -60,7 +60,9 @@ class Visible:
         stretch = math.log(_SPREAD) * self.domain.dims if self.noisy else 0.0
         return self.domain.log_volume - stretch
 
-    def layer(self, hidden: int, chains: int = 0, scale: str = "learned") -> BoltzmannLayer:
+    def layer(
+        self, hidden: int, chains: int = 0, scale: str = "learned", *, centred: bool = False
+    ) -> BoltzmannLayer:
         """Return visible units of the kind that fits, and hidden ones.
 
         Raises:
@@ -69,7 +71,7 @@ class Visible:
         if scale not in SCALES:
             raise unknown_name("scale", scale, SCALES)
         if self.binary:
-            return BernoulliLayer(self.domain.dims, hidden, chains)
+            return BernoulliLayer(self.domain.dims, hidden, chains, centred=centred)
         return GaussianLayer(self.domain.dims, hidden, chains, learned=scale == "learned")
 
     def units(self, x: Tensor, like: Tensor, noise: Tensor | None = None) -> Tensor:
