@@ -41,7 +41,7 @@ def ours(batch: int, share: int) -> list[float]:
     threads = int(os.environ.get("BENCH_THREADS", "2"))
     torch.set_num_threads(threads)
     x = (torch.rand(share, VISIBLE, generator=torch.Generator().manual_seed(0)) < 0.2).to(torch.uint8)
-    model = RBM(Bits((VISIBLE,)), HIDDEN)
+    model = RBM(Bits((VISIBLE,)), HIDDEN, persistent=False, centred=False)  # as the peer learns
     nothing = Split(x[:0])
     data = Dataset("noise", Bits((VISIBLE,)), None, Split(x), nothing, nothing)
 

@@ -97,7 +97,7 @@ def test_without_exact_draws_the_upper_end_is_an_estimate_and_says_where_it_bega
 def test_temperatures_are_doubled_until_the_effective_sample_size_is_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    easy, hard = RBM(Bits((22,)), 21), moved(RBM(Bits((60,)), 40), 2.0)
+    easy, hard = RBM(Bits((22,)), 21), moved(RBM(Bits((60,)), 40, persistent=False), 2.0)
 
     def told(model: RBM, ladder: tuple[int, int]) -> tuple[int, int]:
         monkeypatch.setattr(partition, "_LADDER", ladder)
@@ -115,7 +115,7 @@ def test_temperatures_are_doubled_until_the_effective_sample_size_is_enough(
 
 
 def test_a_small_effective_sample_size_is_called_so_and_the_error_covers_the_bounds() -> None:
-    model = moved(RBM(Bits((60,)), 40), 2.0)
+    model = moved(RBM(Bits((60,)), 40, persistent=False), 2.0)
     found = model.log_partition("ais", chains=50, temperatures=2)
     below, above = (model.log_partition(end, chains=50, temperatures=2) for end in ("lower", "upper"))  # type: ignore[arg-type]
     assert "too small to be trusted" in found.protocol
@@ -125,7 +125,9 @@ def test_a_small_effective_sample_size_is_called_so_and_the_error_covers_the_bou
         model.log_partition("ais", temperatures=1)
 
 
-def test_particles_that_all_miss_a_mode_are_found_out_by_chains_that_stand_in_it() -> None:
+def test_particles_that_all_miss_a_mode_are_found_out_by_chains_that_stand_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # two modes: all units off, where coins fall to, and all 40 + 40 on, behind a wall: of log-weight
     # 40 * 40 / 2 - 5 * 40 - 14 * 40 = 40
     model = RBM(Bits((40,)), 40, chains=20).double()
@@ -138,7 +140,15 @@ def test_particles_that_all_miss_a_mode_are_found_out_by_chains_that_stand_in_it
     assert blind.value < 1
     assert "trusted" not in blind.protocol  # as well as can be known
     model.layer.chain.fill_(1.0)
+    # the base of the path is where the chains stand, which is enough
+    on = torch.arange(41, dtype=torch.float64)
+    ways = math.lgamma(41) - torch.lgamma(on + 1) - torch.lgamma(41 - on)
+    each = (ways - 5 * on)[:, None] + ways - 14 * on + 0.5 * on[:, None] * on
     told = model.log_partition("ais", chains=20, temperatures=200, seed=1)
+    assert abs(told.value - float(each.flatten().logsumexp(0))) < 4 * (told.stderr or 0.0)
+    # a base that does not know of them
+    monkeypatch.setattr(partition, "_base", lambda layer, chains, generator: layer.visible_bias)
+    told = model.log_partition("ais", chains=20, temperatures=200, seed=2)
     assert "bounds too far apart" in told.protocol
     assert (told.interval or (0.0, 0.0))[1] > 39
 

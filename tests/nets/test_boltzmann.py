@@ -143,6 +143,16 @@ def test_centres_and_means_are_inverses_and_sizes_are_checked(kind: type[Bernoul
             kind(*sizes)
 
 
+def test_chains_begin_at_the_persistent_ones_or_else_blind(generator: torch.Generator) -> None:
+    layer = BernoulliLayer(3, 2, chains=4)
+    layer.chain.copy_(torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 1, 1], [1, 1, 1]]))
+    begun = layer.begin(4000, generator)
+    assert set(begun.sum(1).tolist()) == {0.0, 3.0}
+    # three of four chains are all ones
+    assert float(begun.mean()) == pytest.approx(0.75, abs=4 * 0.433 / math.sqrt(4000))
+    assert len(set(BernoulliLayer(3, 2).begin(100, generator).sum(1).tolist())) == 4
+
+
 def test_scales_never_fall_below_a_tenth() -> None:
     layer = gaussian(2, 2)
     with torch.no_grad():

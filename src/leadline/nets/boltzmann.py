@@ -149,6 +149,16 @@ class BoltzmannLayer(nn.Module, ABC):
         """Return visible units drawn given hidden ones that are drawn: inputs (n, H) -> (n, D)."""
         return self.draw(self.centre(bernoulli(inputs.sigmoid(), generator)), generator)
 
+    def begin(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return where chains begin: at persistent ones, drawn with replacement, or else blind: (n, D).
+
+        Chains that begin blind fall into the few widest modes and stay; persistent ones have seen more.
+        """
+        if not len(self.chain):
+            return self.start(n, generator)
+        place = (uniform((n,), self.weights, generator) * len(self.chain)).long()
+        return self.chain[place.clamp(max=len(self.chain) - 1)]
+
     def chain_end(self, inputs: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
         """Return visible units after `steps` >= 1 Gibbs steps that begin at inputs (n, H)."""
         for _ in range(steps - 1):

@@ -155,7 +155,7 @@ class DBM(Machine):
         return centred
 
     def sample(self, n: int, generator: torch.Generator | None = None, *, steps: int | None = None) -> Tensor:
-        """Return `n` draws (n, *shape), each the end of its own Gibbs chain of `steps` from fair coins.
+        """Return `n` draws (n, *shape), each `steps` of Gibbs sampling on from a persistent chain.
 
         Args:
             n: Number of chains.
@@ -164,7 +164,7 @@ class DBM(Machine):
         """
         with torch.no_grad():
             layer = self.two_layers()
-            inputs = layer.inputs(layer.start(n, generator))
+            inputs = layer.inputs(layer.begin(n, generator))
             end = layer.chain_end(inputs, self.burn_in if steps is None else steps, generator)
         return self._raw(end[:, : self.domain.dims])
 

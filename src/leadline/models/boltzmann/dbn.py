@@ -179,7 +179,7 @@ class DBN(Machine):
             steps: Length of the chains, at least 1, `burn_in` by default.
         """
         with torch.no_grad():
-            start = self.top.inputs(self.top.start(n, generator))
+            start = self.top.inputs(self.top.begin(n, generator))
             v = self.top.chain_end(start, self.burn_in if steps is None else steps, generator)
             for layer in reversed(self.lower):
                 v = layer.draw(layer.centre(v), generator)

@@ -147,7 +147,7 @@ def _path(layer: BoltzmannLayer, chains: int, generator: torch.Generator) -> Pat
     def end(forward: AISResult) -> Tensor:
         if exact:
             return layer.exact_draws(chains, generator)
-        held = layer.chain[torch.arange(chains) % len(layer.chain)] if kept else resampled(forward, generator)
+        held = layer.begin(chains, generator) if kept else resampled(forward, generator)
         return layer.chain_end(layer.inputs(held), _END_STEPS, generator)
 
     b, exact, kept = layer.visible_bias, layer.enumerated <= MOST_ENUMERATED, len(layer.chain) > 0
@@ -162,7 +162,7 @@ def _path(layer: BoltzmannLayer, chains: int, generator: torch.Generator) -> Pat
 
 def _base(layer: BoltzmannLayer, chains: int, generator: torch.Generator) -> Tensor:
     """Return the centre of independent visible units with the means of Gibbs chains of 100 steps: (D,)."""
-    end = layer.chain_end(layer.inputs(layer.start(chains, generator)), _BASE_STEPS, generator)
+    end = layer.chain_end(layer.inputs(layer.begin(chains, generator)), _BASE_STEPS, generator)
     unknown = layer.mean(torch.zeros_like(layer.visible_bias))  # two rows of it keep logits finite
     return layer.centre_of((end.sum(0) + 2 * unknown) / (chains + 2))
 

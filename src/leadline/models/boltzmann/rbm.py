@@ -137,7 +137,10 @@ class RBM(Machine):
         return self.layer.contrast(v, self.steps) if self.training else self.layer.misfit(v)
 
     def sample(self, n: int, generator: torch.Generator | None = None, *, steps: int | None = None) -> Tensor:
-        """Return `n` draws (n, *shape), each the end of its own Gibbs chain of `steps` from a blind start.
+        """Return `n` draws (n, *shape), each the end of its own Gibbs chain of `steps`.
+
+        Chains begin at the persistent ones where there are any, else blind.
+
 
         Args:
             n: Number of chains.
@@ -145,7 +148,7 @@ class RBM(Machine):
             steps: Length of the chains, `burn_in` by default; a machine with far-apart modes needs more.
         """
         with torch.no_grad():
-            v = self.layer.start(n, generator)
+            v = self.layer.begin(n, generator)
             length = self.burn_in if steps is None else steps
             return self.visible.raw(
                 self.layer.chain_end(self.layer.inputs(v), length, generator) if length else v
