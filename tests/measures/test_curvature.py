@@ -233,6 +233,12 @@ def test_sharpness_of_a_quadratic_is_known() -> None:
     assert float(adaptive_eigenvalue(surface).values[0]) == pytest.approx(3.0)
 
 
+def test_one_power_step_finds_the_top_of_a_linear_loss() -> None:
+    slope = torch.linspace(-1, 2, 12).double()  # no corner of a random start is likely to be the best of 4096
+    surface = function_surface(lambda p: 1 + slope @ p, torch.zeros(12).double())
+    assert keskar(surface, 0.1, starts=1, steps=1) == pytest.approx(100 * 0.1 * float(slope.abs().sum()) / 2)
+
+
 def test_a_loss_that_overflows_nearby_has_no_sharpness_of_nan() -> None:
     surface = function_surface(lambda p: torch.exp(400 * p).sum(), torch.full((2,), 1.77).double())
     assert math.isfinite(surface.value())
@@ -259,6 +265,36 @@ def test_the_probe_records_figures_while_a_model_is_fitted(images: Dataset) -> N
     assert all(math.isfinite(lines[1][name]) for name in names)
     with pytest.raises(OptionError, match="a probe records"):
         probe(images, what=("flatness",))
+
+
+def test_a_probe_records_what_its_names_say(images: Dataset) -> None:
+    model = classifier(images)
+    lines = probe(images, what=("top", "bottom", "trace"), tolerance=1e-4, most=400)(model, 0)
+    values = torch.linalg.eigvalsh(dense(loss_surface(model, images)).double())
+    for name, truth in (("top", values[-1]), ("bottom", values[0])):
+        assert lines[name] == pytest.approx(float(truth), abs=1e-3 * float(values.abs().max()))
+    assert lines["trace"] == pytest.approx(float(values.sum()), abs=5 * lines["trace_error"] + 1e-4)
+
+
+def test_parts_of_unequal_size_make_the_mean_over_samples(images: Dataset) -> None:
+    model = classifier(images)
+    whole, parts = (loss_surface(model, images, rows=rows, double=True) for rows in (120, 50))
+    sizes = {len(part.args[0]) for part in parts.parts}
+    assert len(sizes) == 1  # 120 in three parts
+    odd = loss_surface(model, images, samples=119, rows=50, double=True)
+    one = loss_surface(model, images, samples=119, rows=119, double=True)
+    assert len({len(part.args[0]) for part in odd.parts}) == 2
+    assert odd.value() == pytest.approx(one.value(), rel=1e-12)
+    assert parts.value() == pytest.approx(whole.value(), rel=1e-12)
+
+
+def test_the_interval_of_a_trace_is_that_of_a_normal(images: Dataset) -> None:
+    found = trace_of(loss_surface(classifier(images), images), most=20)
+    told = trace_quantity(found)
+    assert found.stderr > 0
+    assert told.interval == pytest.approx(
+        (found.value - 1.96 * found.stderr, found.value + 1.96 * found.stderr)
+    )
 
 
 def test_an_eigenvalue_says_what_it_is(images: Dataset) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import leadline as ll
 from leadline.core import DivergenceError, OptionError, VerbError
-from leadline.measures.stationary import nature_of
+from leadline.measures.stationary import _evidence, nature_of
 from leadline.measures.surface import function_surface
 from leadline.studies import stationary_point
 from tests.tiny import tiny
@@ -94,6 +94,34 @@ def test_a_slope_is_no_stationary_point_and_a_trace_of_one_is_forgiven() -> None
     assert kind(lambda p: p @ p, 1e-7, 0) == "minimum"
     found = nature_of(function_surface(lambda p: p.sum(), torch.zeros(2).double()))
     assert found.lowest[0] < 0 < found.highest[0]
+
+
+def test_what_is_left_of_a_gradient_is_taken_out_on_every_sphere() -> None:
+    slope = 5e-10  # on the smallest sphere it makes a hundred times what x^4 + y^4 does
+    tilted = function_surface(lambda p: (p**4).sum() + slope * p[0], torch.zeros(2).double())
+    found = nature_of(tilted)
+    assert found.kind == "minimum not refuted"
+    for radius, lowest, highest in zip(found.radii, found.lowest, found.highest, strict=True):
+        assert lowest == pytest.approx(radius**4 / 2, rel=1e-12, abs=0)  # where x = y
+        assert highest == pytest.approx(radius**4, rel=1e-12, abs=0)  # on an axis
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ((1e-8, 1e-12, 1e-16, 1e-17), True),  # on every sphere
+        ((0.0, 0.0, -1.0, 0.0), False),  # on none
+        ((1e-8, 1e-12, 1e-16, 0.0), True),  # the next would be 1e-20, which rounding hides
+        ((1e-8, 1e-9, 1e-10, 0.0), None),  # the next would be 1e-11, and is not there
+        ((1e-8, 0.0, 0.0, -1.0), None),  # one sphere gives no power to go on with
+        ((1e-8, 1e-12, 0.0, 1e-8), None),  # there, and not there, and there again
+        ((0.0, 1e-8, 1e-8, 1e-8), None),
+    ],
+)
+def test_a_change_is_evidence_where_it_is_above_rounding_or_must_be_below(
+    changes: tuple[float, ...], told: bool | None
+) -> None:
+    assert _evidence(list(changes), [1e-19] * 4) is told
 
 
 def test_a_minimum_with_a_lower_place_further_off_is_a_minimum() -> None:
