@@ -288,6 +288,12 @@ def test_parts_of_unequal_size_make_the_mean_over_samples(images: Dataset) -> No
     assert parts.value() == pytest.approx(whole.value(), rel=1e-12)
 
 
+def test_what_a_loss_draws_is_drawn_alike_each_time(images: Dataset) -> None:
+    surface = loss_surface(ll.build("vae", images, latent=2, hidden=(8,)), images, double=True)
+    assert surface.value() == surface.value()
+    assert torch.equal(surface.slope()[1], surface.slope()[1])
+
+
 def test_the_interval_of_a_trace_is_that_of_a_normal(images: Dataset) -> None:
     found = trace_of(loss_surface(classifier(images), images), most=20)
     told = trace_quantity(found)
