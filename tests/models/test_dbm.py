@@ -149,6 +149,27 @@ def test_codes_decode_to_bits_and_persistent_chains_are_kept() -> None:
     assert data.domain.validated(back).dtype == torch.uint8
 
 
+def test_decoding_keeps_to_what_the_top_says_where_another_mode_is_wider() -> None:
+    model = DBM(Bits((4,)), (2, 2))
+    with torch.no_grad():
+        model.weights[0].copy_(4 * torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1]]))
+        model.weights[1].copy_(torch.tensor([[3.0, -3], [-3, 3]]))
+        model.biases[0].fill_(-3)
+    codes = torch.eye(2)
+    # three bits at a half each would switch on the first unit, against the code
+    assert model.decode(codes).tolist() == [[1, 1, 1, 0], [0, 0, 0, 1]]
+
+
+def test_the_way_down_doubles_what_an_inner_layer_will_hear_from_below() -> None:
+    model = DBM(Bits((1,)), (1, 1), sweeps=1)
+    with torch.no_grad():
+        values = (4.0, 2.0, -2.0, -3.4, 0.0)
+        for parameter, value in zip([*model.weights, *model.biases], values, strict=True):
+            parameter.fill_(value)
+    # doubled, the unit hears 4 - 3.4 and the bit begins at 0.64; else it hears 2 - 3.4 and the bit goes off
+    assert model.decode(torch.ones(1, 1)).tolist() == [[1]]
+
+
 def test_what_it_cannot_hold_is_refused_with_the_way_out() -> None:
     with pytest.raises(DomainError, match="binarize"):
         DBM.for_data(tiny("images"))

@@ -43,6 +43,8 @@ from leadline.nets.enumeration import log_partition_with_gradient
 
 __all__ = ["DBM"]
 
+_SWEEPS_DOWN = 5
+
 
 class DBM(Machine):
     """Deep Boltzmann machine of binary units.
@@ -182,10 +184,18 @@ class DBM(Machine):
         return self._mean_field(self._visible(x))[-1]
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the likeliest sample by mean field, with the units on top held: (n, H_L) -> (n, *shape)."""
+        """Return the likeliest sample by mean field, with the units on top held: (n, H_L) -> (n, *shape).
+
+        It begins on a pass down: units that know nothing would fall into the widest mode, whatever is on top.
+        Few sweeps follow, since at the fixed point many codes meet in one mode.
+        """
         top = checked_codes(z, self.sizes[-1]).to(self.biases[0])
-        states = [self.biases[0].new_full((len(top), size), 0.5) for size in self.sizes[:-1]] + [top]
-        for _ in range(self.sweeps):
+        states = [top]
+        for number in reversed(range(len(self.weights))):
+            doubled = 1 if number == 0 else 2
+            logits = torch.addmm(self.biases[number], states[0], self.weights[number].T, alpha=doubled)
+            states.insert(0, logits.sigmoid())
+        for _ in range(min(self.sweeps, _SWEEPS_DOWN)):
             for number in reversed(range(len(self.sizes) - 1)):
                 states[number] = self._heard(states, number).sigmoid()
         return self._raw(states[0])
