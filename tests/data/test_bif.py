@@ -76,10 +76,11 @@ def test_a_table_is_read_with_the_child_slowest_unless_only_the_other_order_sums
     ("old", "new", "line", "message"),
     [
         ("table 0.75, 0.25", "table 0.75, O.25", 7, "expected a number, got 'O.25'"),
-        ("table 0.75, 0.25", "table 0.75", 7, "expected 2 finite numbers, got 1"),
+        ("table 0.75, 0.25", "table 0.75", 7, "expected 2 numbers, got 1"),
+        ("table 0.75, 0.25", "table nan, 0.25", 7, "expected a finite number, got nan"),
         ("table 0.75, 0.25", "table 0.75, 0.5", 7, "sums to 1.25"),
         ("table 0.75, 0.25", "table nan, 0.25", 7, "finite"),
-        ("table 0.75, 0.25", "table 1.25, -0.25", 7, "negative"),
+        ("table 0.75, 0.25", "table 1.25, -0.25", 7, "the negative number -0.25"),
         ("| Rain )", "| Rian )", 8, r'unknown variable Rian \(did you mean "Rain"\?\)'),
         ("| Rain )", '| Rain, "Wet grass" )', 8, "stands twice"),
         ("(yes)", "(yess)", 8, "Rain has no state yess"),

@@ -121,6 +121,17 @@ def test_a_damaged_file_is_told_by_line(old: str, new: str, line: int, message: 
     assert "\n" not in str(caught.value)
 
 
+def test_the_child_of_a_bayes_function_sums_to_one() -> None:
+    text = "BAYES\n2\n2 2\n2\n1 0\n2 0 1\n2\n.25 .75\n4\n.1 .9\n.5 .5\n"
+    assert parse_uai(text).tables[1].tolist() == [[0.1, 0.9], [0.5, 0.5]]
+    with pytest.raises(DataError, match=r"line 11: function 1 of a BAYES file .* a row sums to 0.6, not 1"):
+        parse_uai(text.replace(".5 .5", ".1 .5"))  # its columns do not sum to one either way
+    with pytest.raises(DataError, match=r"line 11: function 1"):
+        parse_uai(text.replace(".1 .9\n.5 .5", ".1 .5\n.9 .5"))  # the parent's would
+    assert parse_uai(text.replace(".1 .9\n", ".33 .66\n")).kind == "BAYES"  # rounded
+    assert parse_uai(text.replace("BAYES", "MARKOV").replace(".75", "7")).kind == "MARKOV"
+
+
 def test_a_file_cut_anywhere_is_refused_in_one_line() -> None:
     for end in range(len(SMALL) - 5):
         with pytest.raises(DataError, match="line") as caught:

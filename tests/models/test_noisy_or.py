@@ -10,7 +10,15 @@ from torch import Tensor
 
 import leadline as ll
 from leadline.core import Bits, DataError, DomainError, OptionError, ShapeError
-from leadline.inference.noisy_or import Net, joint_table, mean_field, quickscore, series, upper_bound
+from leadline.inference.noisy_or import (
+    Net,
+    field_moments,
+    joint_table,
+    mean_field,
+    quickscore,
+    series,
+    upper_bound,
+)
 from leadline.models.graphical.noisy_or import NoisyOr
 from tests.tiny import tiny
 
@@ -71,6 +79,30 @@ def test_the_bound_of_a_single_cause_misses_little_more_than_the_trapezoids() ->
     gap = torch.logsumexp(joint_table(x, layer), 1) - mean_field(x, layer).bound
     assert float(gap.min()) >= -1e-9
     assert float(gap.max()) < 0.05
+
+
+def test_the_bound_and_the_sums_of_the_m_step_are_expectations_under_the_factorised_posterior() -> None:
+    layer, x = net(leak=0.3), states(5)[::3]
+    field, shown = field_moments(x, layer)
+    z, wanted = layer.states(), torch.zeros(5, 5, dtype=torch.float64)
+    lit = -torch.expm1(-(layer.leak + z @ layer.weights.T))  # (16, 5)
+    for row, mean, bound in zip(x, field.mean, field.bound, strict=True):
+        q = torch.where(z > 0, mean, 1 - mean).prod(1)
+        joint = joint_table(row[None], layer)[0]
+        assert float(bound) == pytest.approx(float(q @ (joint - q.log())), abs=0.02)
+        assert float(bound) <= float(q @ (joint - q.log())) + 1e-9
+        every = torch.cat([z, torch.ones(16, 1)], 1)  # (16, K + 1)
+        wanted += row * torch.einsum("s,sk,si->ki", q, every.double(), 1 / lit)
+    assert torch.allclose(shown, wanted, rtol=0.02)
+
+
+def test_each_sample_is_explained_alone_and_none_by_nothing() -> None:
+    layer, x = net(), states(5)
+    whole = mean_field(x, layer)
+    alone = [mean_field(row[None], layer) for row in x]
+    assert torch.equal(whole.bound, torch.cat([one.bound for one in alone]))
+    assert torch.equal(whole.mean, torch.cat([one.mean for one in alone]))
+    assert mean_field(x[:0], layer).mean.shape == (0, 4)
 
 
 def test_only_the_leak_makes_independent_bits() -> None:

@@ -254,11 +254,10 @@ class _Reader:
         bad = ~(np.abs(table.sum(1) - 1) < _OFF) | (table < 0).any(1)
         if bad.any():
             row = int(bad.argmax())
-            self._fail(
-                f"the distribution of {child}{' given ' if parents else ''}{self._named(row, parents)} "
-                f"sums to {table[row].sum():.6g} or has a negative number",
-                start,
-            )
+            least = table[row].min()
+            wrong = f"has the negative number {least:.6g}" if least < 0 else f"sums to {table[row].sum():.6g}"
+            given = f"{' given ' if parents else ''}{self._named(row, parents)}"
+            self._fail(f"the distribution of {child}{given} {wrong}", start)
         return table
 
     def _named(self, row: int, parents: tuple[str, ...]) -> str:
@@ -297,8 +296,10 @@ class _Reader:
         except ValueError:
             bad = next(i for i in range(start, end) if not _is_number(self.tokens[i]))
             self._fail(f"expected a number, got {self.tokens[bad]!r}", bad)
-        if len(values) != count or not all(map(math.isfinite, values)):
-            self._fail(f"expected {count} finite numbers, got {len(values)}", start)
+        if len(values) != count:
+            self._fail(f"expected {count} numbers, got {len(values)}", start)
+        if not all(map(math.isfinite, values)):
+            self._fail(f"expected a finite number, got {next(v for v in values if not math.isfinite(v))}", start)
         self.at = end + 1
         return values
 

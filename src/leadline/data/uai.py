@@ -2,7 +2,7 @@ r"""Factors, evidence and results in the formats of the UAI inference competitio
 
 A model file says MARKOV or BAYES, the number of variables, their sizes, the number of functions, the scope
 of each and then the values of each; the last variable of a scope runs fastest, and the last of a BAYES
-function is the child. Evidence is a count and pairs `variable state`. Results are MAR (marginals), PR (log10
+function is the child, whose probabilities sum to one. Evidence is a count and pairs `variable state`. Results are MAR (marginals), PR (log10
 of the partition function) and MAP (the likeliest states).
 
 Source:
@@ -34,6 +34,8 @@ __all__ = [
     "write_partition",
     "write_uai",
 ]
+
+_OFF = 0.02  # how far from one a distribution may sum: files are rounded
 
 
 def read_uai(path: str | os.PathLike[str]) -> FactorFile:
@@ -77,8 +79,22 @@ def parse_uai(text: str, where: str = "UAI text") -> FactorFile:
         if length != math.prod(shape):
             words.fail(f"function {number} over {scope} has {math.prod(shape)} values, not {length}", -1)
         tables.append(words.values(length, f"function {number}").reshape(shape))
+        if kind == "BAYES" and scope:
+            _check_sums(tables[-1], number, words)
     words.end()
     return FactorFile(kind, tuple(sizes), tuple(scopes), tuple(tables))
+
+
+def _check_sums(table: Floats, number: int, words: "_Words") -> None:
+    """Fail unless the child's probabilities sum to one for all states of its parents."""
+    off = np.abs(table.sum(-1) - 1)
+    if (off > _OFF).any():
+        total = table.sum(-1).flat[int(off.argmax())]
+        words.fail(
+            f"function {number} of a BAYES file is p(child | parents), but a row sums to {total:.6g}, not 1; "
+            "factors without that are MARKOV",
+            -1,
+        )
 
 
 def write_uai(model: FactorFile, path: str | os.PathLike[str]) -> None:

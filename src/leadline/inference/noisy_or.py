@@ -30,14 +30,19 @@ import math
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from leadline.core.randomness import bernoulli
+from leadline.inference.noisy_or_loops import ascend, moments
+from leadline.inference.words import share_threads
 
 __all__ = [
     "Field",
     "Net",
+    "field_moments",
     "gibbs_marginals",
     "joint_table",
     "mean_field",
@@ -143,38 +148,58 @@ def series(leak: Tensor) -> tuple[Tensor, Tensor]:
 def mean_field(x: Tensor, net: Net) -> Field:
     """Return the factorised posterior of the causes and its lower bound; each step raises the bound.
 
+    It is found on the CPU, in time proportional to the positive findings.
+
     Args:
         x: Findings (n, d).
         net: The layer.
     """
-    rows, columns = x.nonzero(as_tuple=True)
-    m, weights = series(net.leak)
-    lit = -torch.expm1(-net.weights[:, :, None] * m)  # (d, K, J)
-    c = (weights / m)[columns]
-    away = net.weights.sum(0) - _summed(net.weights[columns], rows, len(x))  # (n, K), of negative findings
-    quiet = _summed(net.leak[columns][:, None], rows, len(x))[:, 0] - net.leak.sum()
-    log_odds = torch.logit(net.prior) - away
-    mean = net.prior.expand(len(x), -1).clone()
-    factors = [torch.log1p(-mean[rows, k][:, None] * lit[columns, k]) for k in range(net.causes)]
-    log_term = -net.leak[columns][:, None] * m + torch.stack(factors).sum(0)  # (P, J)
-    last = torch.full((len(x),), -torch.inf, dtype=mean.dtype, device=mean.device)
-    for _ in range(_STEPS):
-        for k in range(net.causes):
-            own = lit[columns, k]
-            log_term = log_term - torch.log1p(-mean[rows, k][:, None] * own)
-            rise = (c * log_term.exp() * own).sum(1, keepdim=True)
-            chance = torch.sigmoid(log_odds[:, k] + _summed(rise, rows, len(x))[:, 0])
-            mean[:, k] = chance.clamp(_EDGE, 1 - _EDGE)
-            log_term = log_term + torch.log1p(-mean[rows, k][:, None] * own)
-        shown = _summed((c * log_term.exp()).sum(1, keepdim=True), rows, len(x))[:, 0]
-        on = mean * ((net.prior / mean).log() - away)
-        off = (1 - mean) * (torch.log1p(-net.prior) - torch.log1p(-mean))
-        bound = quiet - shown + (on + off).sum(1)
-        done = bool((bound - last < _CLOSE * (1 + bound.abs())).all())
-        last = bound
-        if done:
-            break
-    return Field(last, mean)
+    return _Ascent(x, net).field
+
+
+def field_moments(x: Tensor, net: Net) -> tuple[Field, Tensor]:
+    """Return the factorised posterior, and sum_n x E[z_k / p], last sum_n x E[1 / p]: (n, d) -> (K + 1, d).
+
+    Here p = p(x_i = 1 | z), and 1 / p = sum_{m >= 0} exp(-m a), each term a product.
+    """
+    ascent = _Ascent(x, net)
+    return ascent.field, ascent.moments()
+
+
+class _Ascent:
+    """The posterior of samples with what the compiled loops hold: see `noisy_or_loops` for the symbols."""
+
+    def __init__(self, x: Tensor, net: Net) -> None:
+        self.like = net.prior
+        on = x.cpu() > 0
+        rows, columns = on.nonzero(as_tuple=True)
+        self.starts = _searched(rows, len(x))
+        self.columns = columns.numpy()
+        w, leak, prior = (part.detach().cpu().double() for part in (net.weights, net.leak, net.prior))
+        m, weights = series(leak)
+        self.m, self.shape = m.numpy(), (net.causes, len(leak))
+        self.lit = -torch.expm1(-w[:, :, None] * m).numpy()  # (d, K, J)
+        base = (weights / m * torch.exp(-leak[:, None] * m)).numpy()
+        away = (~on).double()  # negative findings are linear in the causes
+        log_odds = torch.logit(prior) - away @ w
+        mean, bound = prior.expand(len(x), -1).clone().numpy(), np.zeros(len(x))
+        self.terms = np.empty((len(columns), len(m)))
+        share_threads()
+        ascend(
+            self.starts, self.columns, self.lit, base, log_odds.numpy(), mean, bound, self.terms,
+            (_STEPS, _CLOSE, _EDGE),
+        )  # fmt: skip
+        self.mean = mean
+        total = torch.from_numpy(bound) + torch.log1p(-prior).sum() - away @ leak
+        self.field = Field(total.to(self.like), torch.from_numpy(mean).to(self.like))
+
+    def moments(self) -> Tensor:
+        """Return the sums of the M-step (K + 1, d); the terms are used up."""
+        shown = np.empty((len(self.columns), self.shape[0] + 1))
+        share_threads()
+        moments(self.starts, self.columns, self.lit, self.m, self.mean, self.terms, shown)
+        total = torch.zeros(self.shape[1], self.shape[0] + 1, dtype=torch.float64)
+        return total.index_add_(0, torch.from_numpy(self.columns), torch.from_numpy(shown)).T.to(self.like)
 
 
 def upper_bound(x: Tensor, net: Net, steps: int = 200) -> Tensor:
@@ -228,6 +253,6 @@ def gibbs_marginals(
     return total / sweeps
 
 
-def _summed(values: Tensor, rows: Tensor, n: int) -> Tensor:
-    """Return the sum of the values of each sample: (P, k), (P,) -> (n, k)."""
-    return values.new_zeros(n, values.shape[1]).index_add_(0, rows, values)
+def _searched(rows: Tensor, n: int) -> NDArray[np.int64]:
+    """Return where each of n samples begins among sorted row numbers (P,) -> (n + 1,)."""
+    return torch.searchsorted(rows, torch.arange(n + 1)).numpy()

@@ -30,11 +30,11 @@ from leadline.core.randomness import bernoulli
 from leadline.inference.gaussians import widened
 from leadline.inference.noisy_or import (
     Net,
+    field_moments,
     gibbs_marginals,
     joint_table,
     mean_field,
     quickscore,
-    series,
     upper_bound,
 )
 from leadline.models.graphical.em import EM, checked_options
@@ -235,7 +235,7 @@ class NoisyOr(EM):
 
     def _parts(self, x: Tensor) -> list[Tensor]:
         """Return rows in blocks whose tables fit."""
-        wide = 1 << self.components if self.exact else 32 * self.domain.dims
+        wide = 1 << self.components if self.exact else 4 * self.domain.dims
         return list(x.split(max(1, _ROWS // wide))) if len(x) else []
 
     def _begin(self, x: Tensor) -> None:
@@ -307,19 +307,6 @@ def _summed_states(x: Tensor, net: Net) -> tuple[float, Tensor, Tensor]:
 
 
 def _summed_field(x: Tensor, net: Net) -> tuple[float, Tensor, Tensor]:
-    """Return the same by factorised posteriors: 1 / p = sum_{m >= 0} exp(-m a), each term a product."""
-    field = mean_field(x, net)
-    rows, columns = x.nonzero(as_tuple=True)
-    m, weights = series(net.leak)
-    decay = torch.exp(-net.weights[:, :, None] * m)  # (d, K, J)
-    mean = field.mean[rows]
-    log_factors = [torch.log1p(mean[:, k, None] * (decay[columns, k] - 1)) for k in range(net.causes)]
-    log_term = -net.leak[columns][:, None] * m + torch.stack(log_factors).sum(0)  # (P, J)
-    every = 1 + (weights[columns] * log_term.exp()).sum(1)
-    each = [
-        mean[:, k] * (1 + (weights[columns] * decay[columns, k] * (log_term - factor).exp()).sum(1))
-        for k, factor in enumerate(log_factors)
-    ]
-    shown = x.new_zeros(net.causes + 1, x.shape[1])
-    shown.index_add_(1, columns, torch.stack([*each, every]))
+    """Return the same by factorised posteriors."""
+    field, shown = field_moments(x, net)
     return float(field.bound.sum()), shown, field.mean.sum(0)
