@@ -3,7 +3,9 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ import leadline as ll
 from leadline.cli import main
 from leadline.core import Categories
 from leadline.data import Dataset, Split
+from leadline.inference.mean_field import MeanField
 
 BIF = """network rain { }
 variable Rain { type discrete [ 2 ] { no, yes }; }
@@ -129,3 +132,51 @@ def test_a_mistake_gets_one_line_and_status_two(
     assert message in err
     assert out == ""
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("m.uai", UAI.replace("0.5 2", "-0.5 2"), "m.uai, line 13: function 1: expected a finite number, 0 or"),
+        ("m.uai", UAI.replace("0.5 2", "nan 2"), "line 13: function 1: expected a finite number, 0 or more"),
+        ("m.uai", UAI.replace("MARKOV", "BAYES"), "line 9: function 0 of a BAYES file"),
+        ("b.bif", BIF.replace("0.75, 0.25", "1.25, -0.25"), "of Rain has the negative number -0.25"),
+        ("b.bif", BIF.replace("0.75", "nan"), "line 4: expected a finite number, got nan"),
+        ("b.bif", BIF.replace("0.5, 0.5", "0.5, 0.7"), "given Rain=yes sums to 1.2"),
+    ],
+)
+def test_tables_that_are_no_probabilities_get_one_line_and_status_two(
+    name: str, text: str, message: str, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / name).write_text(text)
+    status, out, err = asked(capsys, name)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def strictly(text: str) -> Any:
+    """Return a JSON document, read by a parser that takes no NaN and no infinity."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_a_bound_that_is_infinite_is_null_in_json(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "leadline.inference.approximate.bound_partition", lambda graph: (-math.inf, math.inf)
+    )
+    monkeypatch.setattr(
+        "leadline.inference.approximate.mean_field",
+        lambda graph, seen, start=None: MeanField(
+            [np.full(size, 1 / size) for size in graph.sizes], -math.inf, [-math.inf], (), []
+        ),
+    )
+    for words in ((), ("--task", "PR")):
+        status, out, err = asked(capsys, "rain.bif", "--method", "mean-field", "--json", *words)
+        assert status == 0, err
+        told = strictly(out)
+        assert (told["log_partition"] if not words else told)["interval"] == [None, None]

@@ -72,14 +72,20 @@ class Quantity:
         """Return the fields as plain values; a number that is not finite becomes None."""
         fields = asdict(self)
         for key in ("value", "stderr"):
-            if fields[key] is not None and not math.isfinite(fields[key]):
-                fields[key] = None
+            fields[key] = _told(fields[key])
+        if self.interval is not None:
+            fields["interval"] = tuple(_told(end) for end in self.interval)
         return fields
 
     def __str__(self) -> str:
         spread = "" if self.stderr is None else f" ± {self.stderr:.2g}"
         sign = {"exact": "", "lower bound": "≥ ", "upper bound": "≤ ", "estimate": "≈ "}[self.kind]
         return f"{sign}{self.value:.4g}{spread} {self.unit}".rstrip()
+
+
+def _told(number: float | None) -> float | None:
+    """Return a number as JSON can hold it: None where it is not finite."""
+    return None if number is None or not math.isfinite(number) else number
 
 
 def mean_quantity(
