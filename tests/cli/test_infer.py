@@ -137,7 +137,11 @@ def test_a_mistake_gets_one_line_and_status_two(
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("m.uai", UAI.replace("0.5 2", "-0.5 2"), "m.uai, line 13: function 1: expected a finite number, 0 or"),
+        (
+            "m.uai",
+            UAI.replace("0.5 2", "-0.5 2"),
+            "m.uai, line 13: function 1: expected a finite number, 0 or",
+        ),
         ("m.uai", UAI.replace("0.5 2", "nan 2"), "line 13: function 1: expected a finite number, 0 or more"),
         ("m.uai", UAI.replace("MARKOV", "BAYES"), "line 9: function 0 of a BAYES file"),
         ("b.bif", BIF.replace("0.75, 0.25", "1.25, -0.25"), "of Rain has the negative number -0.25"),
@@ -166,9 +170,7 @@ def strictly(text: str) -> Any:
 def test_a_bound_that_is_infinite_is_null_in_json(
     files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "leadline.inference.approximate.bound_partition", lambda graph: (-math.inf, math.inf)
-    )
+    monkeypatch.setattr("leadline.inference.approximate.bound_partition", lambda graph: (-math.inf, math.inf))
     monkeypatch.setattr(
         "leadline.inference.approximate.mean_field",
         lambda graph, seen, start=None: MeanField(

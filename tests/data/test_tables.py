@@ -272,3 +272,13 @@ def test_missing_categories_are_kept_if_asked_for(tmp_path: Path) -> None:
     (tmp_path / "u.csv").write_text("a,b,c\nx0,1,no\n")
     with pytest.raises(DataError, match="unknown value 'no'"):
         samples_for(data.domain, [tmp_path / "u.csv"], options=data.options)
+
+
+def test_flags_are_kept_as_they_are_spelt(tmp_path: Path) -> None:
+    rows = "\n".join(
+        f"{flag},{seen},{n}" for n, (flag, seen) in enumerate([("TRUE", "true"), ("FALSE", "?")] * 5)
+    )
+    (tmp_path / "flags.csv").write_text(f"flag,seen,n\n{rows}\n")
+    data = load(tmp_path / "flags.csv", categorical="*", missing="keep")
+    assert isinstance(data.domain, Categories)
+    assert data.domain.values[:2] == (("FALSE", "TRUE"), ("true",))

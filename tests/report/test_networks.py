@@ -3,10 +3,11 @@
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Wedge
 
 from leadline.cli import main
 from leadline.core import Categories, DataError, OptionError, VerbError
@@ -91,6 +92,27 @@ def test_a_factor_graph_shows_variables_and_factors_of_separate_parts() -> None:
     figure = factor_graph(NAMES, [(0,), (0, 1), (2, 3)], STATES, [(0.5, 0.5)] * 4)
     assert set(NAMES) <= set(_texts(figure))
     assert sum(line.get_marker() == "s" for line in figure.axes[0].lines) == 3
+
+
+def test_nothing_of_a_large_factor_graph_lies_on_anything_else() -> None:
+    names = [f"x{v}" for v in range(40)]
+    scopes = [
+        *((v,) for v in range(40)),
+        *((v, v + 1) for v in range(24)),
+        *((v, v + 1) for v in range(25, 39)),
+    ]
+    scopes += [(0,), (25,), (4, 3)]  # a second factor over the same variables
+    figure = factor_graph(names, scopes, [("no", "yes")] * 40, [(0.25, 0.75)] * 40)
+    place = figure.axes[0]
+    squares = [line.get_xydata()[0] for line in place.lines if line.get_marker() == "s"]
+    rings = {patch.center: patch.r for patch in place.patches if isinstance(patch, Wedge)}
+    assert (len(squares), len(rings)) == (len(scopes), 40)
+    spots = np.array([*rings, *squares])  # in inches
+    apart = np.hypot(*(spots[:, None] - spots[None]).T) + 9 * np.eye(len(spots))
+    assert apart.min() > 1.1 * max(rings.values())
+    corners = np.array([place.get_xlim(), place.get_ylim()]).T
+    assert bool(((spots > corners[0]) & (spots < corners[1])).all())
+    assert float(np.ptp(corners, axis=0).prod()) < 2.5 * float(np.ptp(spots, axis=0).prod())
 
 
 def garden(parents: tuple[tuple[int, ...], ...] = CHAIN) -> BayesianNetwork:

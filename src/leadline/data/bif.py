@@ -299,7 +299,9 @@ class _Reader:
         if len(values) != count:
             self._fail(f"expected {count} numbers, got {len(values)}", start)
         if not all(map(math.isfinite, values)):
-            self._fail(f"expected a finite number, got {next(v for v in values if not math.isfinite(v))}", start)
+            self._fail(
+                f"expected a finite number, got {next(v for v in values if not math.isfinite(v))}", start
+            )
         self.at = end + 1
         return values
 

@@ -116,18 +116,25 @@ def _frame(path: Path, faults: Faults, *, header: bool | None) -> Frame:
     import pandas as pd
 
     rows = rows_of(path, faults, header=header)
-    try:
-        frame = pd.read_csv(
+
+    def read(texts: Sequence[Any]) -> "pd.DataFrame":
+        return pd.read_csv(
             io.BytesIO(rows.data),
             sep=rows.separator,
             header=0 if rows.named else None,
             names=rows.names,
             index_col=False,
+            dtype=dict.fromkeys(texts, str),
             na_values=list(MISSING),
             keep_default_na=False,
             skipinitialspace=True,
             low_memory=False,
         )
+
+    try:
+        frame = read(())
+        flags = [name for name in frame if pd.api.types.infer_dtype(frame[name]) == "boolean"]
+        frame = read(flags) if flags else frame  # TRUE is kept as it is spelt
     except (ValueError, pd.errors.ParserError) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from error
     return frame.loc[~frame.isna().all(axis=1)] if len(frame) > len(rows.lines) else frame, rows.lines

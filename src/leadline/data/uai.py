@@ -1,9 +1,9 @@
 r"""Factors, evidence and results in the formats of the UAI inference competitions: read and written.
 
-A model file says MARKOV or BAYES, the number of variables, their sizes, the number of functions, the scope
-of each and then the values of each; the last variable of a scope runs fastest, and the last of a BAYES
-function is the child, whose probabilities sum to one. Evidence is a count and pairs `variable state`. Results are MAR (marginals), PR (log10
-of the partition function) and MAP (the likeliest states).
+A model file says MARKOV or BAYES, the number of variables, their sizes, the number of functions, the scope of
+each and then the values of each; the last variable of a scope runs fastest, and the last of a BAYES function
+is the child, whose probabilities sum to one. Evidence is a count and pairs `variable state`. Results are MAR
+(marginals), PR (log10 of the partition function) and MAP (the likeliest states).
 
 Source:
     The UAI 2014 probabilistic inference competition, model, evidence and result formats.

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy", fastmath={"reassoc", "contract"})
-def ascend(
+def ascend(  # noqa: PLR0913
     starts: Ints,
     columns: Ints,
     lit: Floats,
@@ -94,7 +94,7 @@ def _without(term: Floats, lit: Floats, mean: float) -> float:
 def moments(
     starts: Ints, columns: Ints, lit: Floats, m: Floats, mean: Floats, terms: Floats, shown: Floats
 ) -> None:
-    """Write E[z_k / p] for each cause and E[1 / p] last, p the probability of each positive finding, (P, K + 1).
+    """Write E[z_k / p] for each cause and E[1 / p] last, p that of the finding, (P, K + 1).
 
     By 1 / p = 1 + sum_{m >= 1} exp(-m a); arguments as of `ascend`, and the nodes `m` (J,).
     """

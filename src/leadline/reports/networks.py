@@ -5,7 +5,7 @@ Symbols:
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import networkx as nx
@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Wedge
 from matplotlib.path import Path
+from matplotlib.patheffects import withStroke
 
 from leadline.reports.drawing import INK, PALETTE, styled
 from leadline.reports.layered import Layout, layered
@@ -21,6 +22,8 @@ __all__ = ["compared_networks", "factor_graph", "network"]
 
 _WIDE, _HIGH, _GAP = 1.5, 0.19, 0.55  # inches: a box, one of its lines, the way between two layers
 _MOST_STATES = 5
+_NEAR, _FAR, _SMALL = 0.75, 0.42, 30  # inches between neighbours of a factor graph: of few variables, of many
+_LETTERS, _PAGE = 14, 30.0  # of a name in a factor graph; most inches of a connected part of it
 _GIVEN, _HIT, _MISSED, _EXTRA, _TURNED = "#555555", PALETTE[2], "#999999", PALETTE[5], PALETTE[1]
 
 
@@ -92,55 +95,108 @@ def factor_graph(
     marginals: Sequence[Sequence[float]] | None = None,
 ) -> Figure:
     """Return a factor graph: a circle a variable, a square a factor; a marginal is a ring of its shares."""
-    graph = nx.Graph()
-    graph.add_nodes_from(("v", v) for v in range(len(names)))
-    graph.add_nodes_from(("f", f) for f in range(len(scopes)))
-    graph.add_edges_from((("f", f), ("v", v)) for f, scope in enumerate(scopes) for v in scope)
-    spots = _spots(graph)
-    side = min(14.0, max(4.0, 1.5 * len(names) ** 0.5))
-    figure = Figure(figsize=(side, side), layout="constrained", facecolor="none")
-    place = _bare(figure)
-    for a, b in graph.edges:
-        place.plot(*zip(spots[a], spots[b], strict=True), color=INK, linewidth=0.8, zorder=1)
-    size = 0.32 / max(1.0, len(names) ** 0.5 / 3)
-    for kind, number in graph.nodes:
-        x, y = spots[kind, number]
-        if kind == "f":
-            place.plot([x], [y], marker="s", markersize=5, color=INK, zorder=2)
-        else:
-            shares = [1.0] if marginals is None else list(marginals[number])
-            _ring(place, x, y, size, shares)
-            place.annotate(
-                names[number],
-                (x, y - size),
-                (0, -2),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                fontsize=7,
-            )
+    step = _NEAR if len(names) <= _SMALL else _FAR
+    spots, wide, high = _spots(len(names), scopes, step)
+    figure, place = _sheet(wide, high, step)
+    for scope, (x, y) in zip(scopes, _squares(spots, scopes, step), strict=True):
+        for v in scope:
+            place.plot([x, spots[v, 0]], [y, spots[v, 1]], color=INK, linewidth=0.8, zorder=1)
+        place.plot([x], [y], marker="s", markersize=11 * step, color=INK, zorder=2)
+    for v, (x, y) in enumerate(spots.tolist()):
+        _ring(place, x, y, 0.3 * step, [1.0] if marginals is None else list(marginals[v]))
+        _name(place, x, y - 0.3 * step, names[v])
     if states is not None and marginals is not None:
         few = {tuple(s) for s in states}
         shown = few.pop() if len(few) == 1 else [f"state {i}" for i in range(max(map(len, states)))]
         for i, state in enumerate(shown[: len(PALETTE)]):
             place.plot([], [], marker="o", linestyle="", color=PALETTE[i], label=str(state))
-        place.legend(loc="lower right")
-    place.margins(0.08)
+        place.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(PALETTE))
     return figure
 
 
-def _spots(graph: Any) -> dict[Any, tuple[float, float]]:
-    """Return a place of each node, spread so that neighbours lie near each other."""
-    found: dict[Any, tuple[float, float]] = {}
-    left = 0.0
-    for part in sorted(nx.connected_components(graph), key=len, reverse=True):
-        inside = graph.subgraph(part)
-        raw = nx.kamada_kawai_layout(inside) if len(part) < 300 else nx.spring_layout(inside, seed=0)
-        span = max(1.0, len(part) ** 0.5)
-        for node, (x, y) in raw.items():
-            found[node] = (left + span * (x + 1) / 2, span * (y + 1) / 2)
-        left += span + 0.6
-    return found
+def _sheet(wide: float, high: float, step: float) -> tuple[Figure, Any]:
+    """Return a figure in which one unit of the axes is one inch, with room around for names and a legend."""
+    figure = Figure(figsize=(wide + 2 * step, high + 2 * step + 0.35), layout="constrained", facecolor="none")
+    place = _bare(figure)
+    place.set_xlim(-step, wide + step)
+    place.set_ylim(-step, high + step)
+    return figure, place
+
+
+def _name(place: Any, x: float, y: float, text: str) -> None:
+    """Write a name under a point, in front of the edges that pass there."""
+    place.annotate(
+        text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…",
+        (x, y), (0, -1.5), textcoords="offset points", ha="center", va="top", fontsize=6.5, zorder=3,
+        path_effects=[withStroke(linewidth=1.8, foreground="white")], color="black",
+    )  # fmt: skip
+
+
+def _spots(count: int, scopes: Sequence[Sequence[int]], step: float) -> tuple[Any, float, float]:
+    """Return the places of the variables (d, 2), most of them 2 `step` from neighbours; width and height.
+
+    In inches. Connected parts lie side by side in rows, the highest first.
+    """
+    graph = nx.Graph()
+    graph.add_nodes_from(range(count))
+    graph.add_edges_from(pair for scope in scopes for pair in combinations(scope, 2))
+    parts = [_spread(graph.subgraph(part), 2 * step) for part in nx.connected_components(graph)]
+    parts.sort(key=lambda part: -float(np.ptp(part[1][:, 1])))
+    area = sum(float(np.prod(np.ptp(xy, axis=0) + 2 * step)) for _, xy in parts)
+    full = max([1.25 * area**0.5, *(float(np.ptp(xy[:, 0])) for _, xy in parts)])
+    spots = np.zeros((count, 2))
+    left = bottom = wide = high = 0.0
+    for nodes, xy in parts:
+        across, up = np.ptp(xy, axis=0).tolist()
+        if left > 0 and left + across > full:
+            left, bottom = 0.0, high + 2 * step
+        spots[nodes] = xy + np.array((left, bottom))
+        wide, high = max(wide, left + across), max(high, bottom + up)
+        left += across + 2 * step
+    return spots, wide, high
+
+
+def _spread(graph: Any, step: float) -> tuple[list[int], Any]:
+    """Return the nodes of a connected graph and their places (m, 2), in inches from the lower left corner."""
+    nodes = list(graph)
+    if len(nodes) == 1:
+        return nodes, np.zeros((1, 2))
+    raw = nx.kamada_kawai_layout(graph) if len(nodes) < 300 else nx.spring_layout(graph, seed=0)
+    xy = np.array([raw[node] for node in nodes])
+    xy = xy - xy.mean(0)
+    xy = xy @ np.linalg.svd(xy, full_matrices=False)[2].T  # the long side lies
+    lengths = [float(np.hypot(*(np.array(raw[a]) - raw[b]))) for a, b in graph.edges]
+    scale = min(step / float(np.median(lengths)), _PAGE / float(np.ptp(xy, axis=0).max()))
+    return nodes, scale * (xy - xy.min(0))
+
+
+def _squares(spots: Any, scopes: Sequence[Sequence[int]], step: float) -> list[tuple[float, float]]:
+    """Return the place of each factor: amid its variables; of one variable, on its free side."""
+    around: dict[int, list[int]] = {}
+    for scope in scopes:
+        for v in scope:
+            around.setdefault(v, []).extend(u for u in scope if u != v)
+    places: list[tuple[float, float]] = []
+    taken: dict[tuple[int, ...], int] = {}
+    for scope in scopes:
+        before = taken[tuple(sorted(scope))] = taken.get(tuple(sorted(scope)), -1) + 1
+        middle = spots[list(scope)].mean(0) if scope else np.array([-0.5 * step, -0.5 * step])
+        if len(scope) == 1:
+            angle = _free_angle(spots[around[scope[0]]] - middle) + 0.6 * before
+            middle = middle + 0.75 * step * np.array([np.cos(angle), np.sin(angle)])
+        else:
+            middle = middle + 0.25 * step * before  # several over the same variables stand side by side
+        places.append((float(middle[0]), float(middle[1])))
+    return places
+
+
+def _free_angle(ways: Any) -> float:
+    """Return the middle of the widest angle between directions (m, 2); up without any."""
+    if not len(ways):
+        return float(np.pi / 2)
+    angles = np.sort(np.arctan2(ways[:, 1], ways[:, 0]))
+    gaps = np.diff(angles, append=angles[0] + 2 * np.pi)
+    return float(angles[gaps.argmax()] + gaps.max() / 2)
 
 
 def _ring(place: Any, x: float, y: float, size: float, shares: Sequence[float]) -> None:

@@ -123,7 +123,12 @@ def samples_block(
     if isinstance(domain, (Vectors, Categories, Table)) and domain.dims <= _MOST_COLUMNS:
         cells = tuple(tuple(_values(domain, row)) for row in rows)
         return Block(title, caption, columns=_names(domain), rows=cells)
-    return Block(title, caption, texts=tuple(domain.show(row)[:_MOST_TEXT] for row in rows))
+    return Block(title, caption, texts=tuple(_cut(domain.show(row)) for row in rows))
+
+
+def _cut(text: str) -> str:
+    """Return a text, its end left out where it is long."""
+    return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}…"
 
 
 def _names(domain: Vectors | Categories | Table) -> tuple[str, ...]:
