@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from leadline.nets.boltzmann import BernoulliLayer
+from leadline.nets.boltzmann import BernoulliLayer, GaussianLayer
 from leadline.nets.centring import Centring, centred_gradients
+from leadline.training.checkpoint import load_weights
 
 
 def jacobian_step(sizes: tuple[int, ...], means: list[Tensor], plain: list[Tensor]) -> list[Tensor]:
@@ -105,3 +106,53 @@ def test_running_means_begin_at_the_first_batch_and_then_move_slowly() -> None:
     # 200 steps of a hundredth: 0.99^200 = 0.134
     assert float(centring.means[0][0]) == pytest.approx(0.134, abs=2e-3)
     assert set(centring.state_dict()) == {"batches", "mean0"}
+
+
+def gaussian(*, centred: bool, learned: bool = True) -> GaussianLayer:
+    made = GaussianLayer(4, 3, learned=learned, centred=centred).double()
+    source = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(torch.empty(parameter.shape).normal_(generator=source))
+    return made
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_centred_step_of_gaussian_units_is_that_of_bits_in_units_of_their_noise(*, learned: bool) -> None:
+    v = 2 * torch.randn(9, 4).double() + 1
+    gradients, values = [], []
+    for centred in (False, True):
+        torch.manual_seed(0)
+        made = gaussian(centred=centred, learned=learned)
+        loss = made.contrast(v, 2)
+        values.append(loss.item())
+        loss.backward()
+        gradients.append({name: each.grad for name, each in made.named_parameters()})
+    assert values[0] == pytest.approx(values[1])
+    plain, found = gradients
+    s = made.scale.detach()
+    # dF / d(b / s) = s dF / db, and b moves s times as far as b / s
+    of_units = [plain["weights"], s * plain["visible_bias"], plain["hidden_bias"]]
+    means = [(v / s).mean(0), gaussian(centred=False, learned=learned).hidden(v).mean(0).detach()]
+    weights, visible, hidden = centred_gradients(of_units[:1], of_units[1:], means)
+    assert torch.allclose(found["weights"], weights)
+    assert torch.allclose(found["visible_bias"], s * visible)
+    assert torch.allclose(found["hidden_bias"], hidden)
+    assert not learned or torch.allclose(found["free_scale"], plain["free_scale"])
+
+
+@pytest.mark.parametrize("make", [BernoulliLayer, GaussianLayer])
+def test_weights_saved_without_means_and_chains_make_room_for_themselves(
+    make: type[BernoulliLayer] | type[GaussianLayer],
+) -> None:
+    older, newer = make(4, 3, 5), make(4, 3, 7, centred=True)
+    load_weights(newer, older.state_dict(), "a run")
+    assert newer.centring is None
+    assert torch.equal(newer.chain, older.chain)
+    newer.contrast(torch.ones(2, 4)).backward()
+    kept = make(4, 3, 7, centred=True)
+    kept.contrast(torch.ones(2, 4))
+    again = make(4, 3, 7, centred=True)
+    load_weights(again, kept.state_dict(), "a run")
+    assert again.centring is not None
+    assert torch.equal(again.centring.means[0], kept.centring.means[0])  # type: ignore[union-attr]

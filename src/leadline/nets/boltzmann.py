@@ -21,20 +21,21 @@ Source:
 
 Departs from the source:
     The last hidden layer of a chain is its probabilities, not a draw: the same gradient with less noise.
-    A learned scale is never below a tenth: s = 1/10 + 9/10 exp(t), since gradients grow as 1 / s^2.
+    A learned scale is never below a tenth: s = 1/10 + 9/10 exp(t), since gradients grow as 1 / s^2. The
+    centred gradient is that in b / s, and its step is taken in b: the length of a step of the mean is then
+    that of data of unit variance, however small the noise of a unit is.
 """
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from leadline.core.randomness import bernoulli, normal, uniform
 from leadline.nets.centring import Centring
+from leadline.nets.contrast import Contrast
 from leadline.nets.enumeration import (
     draws_of_pairs,
     draws_of_smaller,
@@ -62,6 +63,7 @@ class BoltzmannLayer(nn.Module, ABC):
     """
 
     chain: Tensor
+    centring: Centring | None
 
     def __init__(self, visible: int, hidden: int, chains: int = 0) -> None:
         super().__init__()
@@ -75,6 +77,12 @@ class BoltzmannLayer(nn.Module, ABC):
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))
         # visible units at the end of each chain; none unless they persist
         self.register_buffer("chain", self.start(chains))
+
+    def make_room(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Hold as many chains as were saved, and no running means if none were, given shapes by name."""
+        self.chain = self.chain.new_zeros(shapes.get("chain", self.chain.shape))
+        if not any(name.startswith("centring.") for name in shapes):
+            self.centring = None
 
     @property
     @abstractmethod
@@ -283,7 +291,7 @@ class BernoulliLayer(BoltzmannLayer):
 
     def _difference(self, data: Tensor, end: Tensor, up: Tensor, down: Tensor) -> Tensor:
         biases = (self.visible_bias, self.hidden_bias)
-        found: Tensor = _Contrast.apply(self.weights, *biases, data, end, up, down)
+        found: Tensor = Contrast.apply(self.weights, *biases, data, end, up, down)
         if self.centring is None:
             return found
         centred: Tensor = self.centring(found, (self.weights,), biases, (data, up.sigmoid()))
@@ -298,6 +306,7 @@ class GaussianLayer(BoltzmannLayer):
         hidden: Number H of hidden units, at least 1.
         chains: Number of persistent chains; 0 for none.
         learned: Whether the scale of each unit is learned; it is 1 otherwise.
+        centred: Whether the gradient of `contrast` is the centred one.
 
     Raises:
         ValueError: If a size is out of range.
@@ -309,8 +318,11 @@ class GaussianLayer(BoltzmannLayer):
         (torch.Size([]), torch.Size([3, 4]))
     """
 
-    def __init__(self, visible: int, hidden: int, chains: int = 0, *, learned: bool = False) -> None:
+    def __init__(
+        self, visible: int, hidden: int, chains: int = 0, *, learned: bool = False, centred: bool = False
+    ) -> None:
         super().__init__(visible, hidden, chains)
+        self.centring = Centring((visible, hidden)) if centred else None
         self.free_scale = nn.Parameter(torch.zeros(visible)) if learned else None
         with torch.no_grad():  # without any weights the gradient would have nothing to grow from
             self.weights.mul_(_START / (0.01 * visible**0.5))
@@ -386,38 +398,26 @@ class GaussianLayer(BoltzmannLayer):
         return self.weights.T @ self.weights, self.hidden_bias + a @ self.weights
 
     def _difference(self, data: Tensor, end: Tensor, up: Tensor, down: Tensor) -> Tensor:
-        # F(v) = r^2 / 2 - r (b / s) - sum softplus(c + r W) + a constant: binary units but for the square
-        r, e = self.read(data), self.read(end)
-        bias = self.visible_bias if self.free_scale is None else self.visible_bias / self.scale
-        linear: Tensor = _Contrast.apply(self.weights, bias, self.hidden_bias, r, e, up, down)
-        return linear + 0.5 * (r.square().sum() / len(r) - e.square().sum() / len(e))
+        b, s = self.visible_bias, self.scale
+        if self.centring is None:
+            return self._contrast((self.weights, b / s, self.hidden_bias), data / s, end / s, up, down)
+        # r is to W and b / s what bits are to W and b
+        with torch.no_grad():
+            r, e = data / s, end / s
+        machine = (self.weights, b / s, self.hidden_bias)
+        plain = self._contrast(machine, r, e, up, down)
+        # in units of s a step of the mean would be 1 / s^2 as long
+        takers = (b * s.detach(), self.hidden_bias)
+        found: Tensor = self.centring(plain, machine[:1], machine[1:], (r, up.sigmoid()), takers)
+        if self.free_scale is None:
+            return found
+        held = (self.weights.detach(), b.detach() / s, self.hidden_bias.detach())
+        of_scale = self._contrast(held, data / s, end / s, up, down)
+        return found + (of_scale - of_scale.detach())
 
-
-class _Contrast(torch.autograd.Function):
-    """Mean F(data) - mean F(end) of binary units; backward writes the gradient in one product of matrices.
-
-    The inputs of the hidden units are given; where the data have a gradient, it is found by another product.
-    Under autocast these products may be rounded, but nothing that is summed or drawn from is.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, weights: Tensor, b: Tensor, c: Tensor, data: Tensor, end: Tensor, up: Tensor, down: Tensor
+    def _contrast(
+        self, machine: tuple[Tensor, Tensor, Tensor], r: Tensor, e: Tensor, up: Tensor, down: Tensor
     ) -> Tensor:
-        shift = end.mean(0) - data.mean(0)
-        ctx.save_for_backward(data, end, up, down, shift, weights, b)
-        return (shift * b).sum() + F.softplus(down).sum() / len(end) - F.softplus(up).sum() / len(data)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        data, end, up, down, shift, weights, b = ctx.saved_tensors
-        v, h = torch.cat([data, end]), torch.cat([up, down]).sigmoid_()
-        h[: len(data)].mul_(grad / -len(data))
-        h[len(data) :].mul_(grad / len(end))
-        of_data = of_end = None
-        if ctx.needs_input_grad[3]:
-            back = h @ weights.T
-            of_data = back[: len(data)] - b * (grad / len(data))
-            of_end = back[len(data) :] + b * (grad / len(end))
-        return v.T @ h, shift * grad, h.sum(0), of_data, of_end, None, None
+        # F(v) = r^2 / 2 - r (b / s) - sum softplus(c + r W) + a constant: binary units but for the square
+        linear: Tensor = Contrast.apply(*machine, r, e, up, down)
+        return linear + 0.5 * (r.square().sum() / len(r) - e.square().sum() / len(e))

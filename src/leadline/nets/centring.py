@@ -55,7 +55,12 @@ class Centring(nn.Module):
         return [buffer for name, buffer in self.named_buffers() if name != "batches"]
 
     def forward(
-        self, loss: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], states: Sequence[Tensor]
+        self,
+        loss: Tensor,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        states: Sequence[Tensor],
+        takers: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Return `loss`, shape (), with the centred gradient in weights and biases, and none elsewhere.
 
@@ -64,6 +69,7 @@ class Centring(nn.Module):
             weights: W_l between neighbouring layers.
             biases: b_l of every layer.
             states: Units of the data, or their probabilities, which the means follow: (n, H_l) each.
+            takers: What takes the gradient of the biases, if that is not the biases themselves.
         """
         with torch.no_grad():
             self.batches += 1
@@ -76,7 +82,8 @@ class Centring(nn.Module):
         plain = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
             found = centred_gradients(plain[: len(weights)], plain[len(weights) :], self.means)
-        held: Tensor = _WithGradient.apply(loss.detach(), len(parameters), *parameters, *found)
+        taking = [*weights, *(biases if takers is None else takers)]
+        held: Tensor = _WithGradient.apply(loss.detach(), len(taking), *taking, *found)
         return held
 
 

@@ -115,6 +115,11 @@ class DBM(Machine):
         """Return a machine over the samples of `data`, which must be bits."""
         return cls(data.domain, hidden, steps, chains, sweeps, burn_in, centred=centred)
 
+    def make_room(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Keep no running means if none were saved, given shapes by name."""
+        if not any(name.startswith("centring.") for name in shapes):
+            self.centring = None
+
     def stages(self) -> list[nn.Module]:
         """Return neighbouring layers as machines to be learned in turn, each on the codes of the last.
 

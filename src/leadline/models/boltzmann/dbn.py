@@ -22,12 +22,12 @@ Source:
     Its importance-weighted form: Burda, Grosse and Salakhutdinov (2016), Importance Weighted Autoencoders.
 
 Departs from the source:
-    Without labels. Gaussian visible units for real columns and pictures. Machines of bits learn by the
-    centred gradient of `leadline.nets.centring`.
+    Without labels. Gaussian visible units for real columns and pictures. Machines of bits and
+    pictures learn by the centred gradient of `leadline.nets.centring`.
 """
 
 from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,8 +78,6 @@ class DBN(Machine):
         (torch.Size([5]), torch.Size([5, 3]), 'lower bound')
     """
 
-    recommended: ClassVar[dict[str, Any]] = {"optimizer": "momentum", "lr": 0.005, "batch_size": 20}
-
     def __init__(
         self,
         domain: Domain,
@@ -101,7 +99,7 @@ class DBN(Machine):
         self.steps = steps
         self.burn_in = burn_in
         kept = [0] * (len(hidden) - 1) + [chains if persistent else 0]
-        first = self.visible.layer(hidden[0], kept[0], scale, centred=True)
+        first = self.visible.layer(hidden[0], kept[0], scale, centred=not self.visible.columns)
         pairs = zip(pairwise(hidden), kept[1:], strict=True)
         rest = [BernoulliLayer(below, above, own, centred=True) for (below, above), own in pairs]
         self.layers = nn.ModuleList([first, *rest])
@@ -122,6 +120,14 @@ class DBN(Machine):
     ) -> "DBN":
         """Return a net over the samples of `data`: bits, pictures or real columns."""
         return cls(data.domain, hidden, steps, burn_in, scale, persistent=persistent, chains=chains)
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """Return the settings of `fit` that go well with it: faster with the centred gradient."""
+        if self.visible.columns:
+            return {"optimizer": "momentum", "lr": 0.005, "batch_size": 20}
+        lr = 0.02 if self.visible.binary else 0.01
+        return {"optimizer": "momentum", "lr": lr, "batch_size": 50, "schedule": "linear"}
 
     @property
     def lower(self) -> list[BoltzmannLayer]:

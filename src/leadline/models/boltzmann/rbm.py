@@ -51,11 +51,12 @@ class RBM(Machine):
         hidden: Number H of hidden units, at least 1.
         steps: Number k of Gibbs steps of a chain in one loss, at least 1.
         persistent: Whether chains go on from loss to loss instead of starting at the data; None is yes for
-            bits and no for the rest.
+            bits and pictures and no for real columns, between whose clusters chains would not cross.
         chains: Number of persistent chains, at least 1.
         burn_in: Gibbs steps before a sample is taken.
         scale: Noise of each Gaussian visible unit, "learned" or "unit"; of no meaning for bits.
-        centred: Whether the gradient for bits is the centred one, which learns faster and further.
+        centred: Whether the gradient for bits and pictures is the centred one, which learns faster and
+            further.
 
     Raises:
         ValueError: If a size is below 1.
@@ -89,9 +90,9 @@ class RBM(Machine):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.steps = steps
         self.burn_in = burn_in
-        self.centred = centred
-        kept = self.visible.binary if persistent is None else persistent
-        self.layer = self.visible.layer(hidden, chains if kept else 0, scale, centred=centred)
+        self.centred = centred and not self.visible.columns
+        kept = not self.visible.columns if persistent is None else persistent
+        self.layer = self.visible.layer(hidden, chains if kept else 0, scale, centred=self.centred)
 
     @classmethod
     def for_data(
@@ -120,9 +121,10 @@ class RBM(Machine):
 
     @property
     def recommended(self) -> dict[str, Any]:
-        """Return the settings of `fit` that go well with it: faster for bits, whose gradient is centred."""
-        if self.visible.binary and self.centred:
-            return {"optimizer": "momentum", "lr": 0.02, "batch_size": 50, "schedule": "linear"}
+        """Return the settings of `fit` that go well with it: faster with the centred gradient."""
+        if self.centred:
+            lr = 0.02 if self.visible.binary else 0.005
+            return {"optimizer": "momentum", "lr": lr, "batch_size": 50, "schedule": "linear"}
         return {"optimizer": "momentum", "lr": 0.005, "batch_size": 20}
 
     def loss(self, batch: Batch) -> Tensor:

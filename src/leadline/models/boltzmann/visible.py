@@ -48,6 +48,11 @@ class Visible:
         return isinstance(self.domain, Bits)
 
     @property
+    def columns(self) -> bool:
+        """Return whether the units are real columns, whose clusters may be too far apart for a chain."""
+        return isinstance(self.domain, Vectors)
+
+    @property
     def noisy(self) -> bool:
         """Return whether the units of a sample depend on noise."""
         return isinstance(self.domain, Images)
@@ -72,7 +77,7 @@ class Visible:
             raise unknown_name("scale", scale, SCALES)
         if self.binary:
             return BernoulliLayer(self.domain.dims, hidden, chains, centred=centred)
-        return GaussianLayer(self.domain.dims, hidden, chains, learned=scale == "learned")
+        return GaussianLayer(self.domain.dims, hidden, chains, learned=scale == "learned", centred=centred)
 
     def units(self, x: Tensor, like: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return visible units of the middle of the cell, or of noise in it: (n, *shape) -> (n, D)."""
