@@ -18,6 +18,7 @@ from leadline.core.errors import DataError, OptionError, ResourceError
 from leadline.core.quantities import Kind, Quantity
 from leadline.inference.belief_propagation import is_forest, propagate
 from leadline.inference.buckets import CAP, bound_marginals, bound_partition
+from leadline.inference.cutsets import weigh_agreeing
 from leadline.inference.elimination import relevant
 from leadline.inference.factors import FactorGraph, Floats
 from leadline.inference.gibbs_answers import Walked, gibbs_marginals
@@ -127,8 +128,10 @@ def _from_chains(graph: FactorGraph, seen: Seen, walked: Walked) -> Beliefs:
     )
     trust = "" if walked.settled else "; the chains do NOT agree (R-hat above 1.01), so it cannot be trusted"
     error = Quantity(_largest(walked.stderr), "", "estimate", protocol=f"largest standard error{trust}")
-    low, high = _between(graph, seen, None)
-    log_partition = Quantity(high, "nats", "upper bound", interval=(low, high), protocol="mini-buckets")
+    interval, below = _between(graph, seen, None)
+    log_partition = Quantity(
+        interval[1], "nats", "upper bound", interval=interval, protocol=f"mini-buckets; from below {below}"
+    )
     return Beliefs(walked.marginals, log_partition, "estimate", told, error, walked.stderr)
 
 
@@ -141,10 +144,14 @@ def _by_propagation(graph: FactorGraph, seen: Seen, asked: list[int], seed: int,
     marginals = {v: found.marginals[v] for v in asked}
     if found.exact:
         return Beliefs(marginals, Quantity(found.log_partition, "nats"), "exact", told)
-    interval = _between(graph, seen, found.marginals)
+    interval, below = _between(graph, seen, found.marginals)
     value = min(max(found.log_partition, interval[0]), interval[1])
     log_partition = Quantity(
-        value, "nats", "estimate", interval=interval, protocol="Bethe free energy within certain bounds"
+        value,
+        "nats",
+        "estimate",
+        interval=interval,
+        protocol=f"Bethe free energy within certain bounds: mini-buckets; from below {below}",
     )
     return Beliefs(marginals, log_partition, "estimate", told, _checked(graph, seen, marginals, seed))
 
@@ -152,8 +159,11 @@ def _by_propagation(graph: FactorGraph, seen: Seen, asked: list[int], seed: int,
 def _by_mean_field(graph: FactorGraph, seen: Seen, asked: list[int], seed: int, _: float | None) -> Beliefs:
     """Return mean-field beliefs, and the bound as log Z with the mini-bucket bound above it."""
     found = mean_field(graph, seen)
-    interval = _between(graph, seen, None, found.bound)
-    log_partition = Quantity(found.bound, "nats", "lower bound", interval=interval, protocol="mean field")
+    interval, below = _between(graph, seen, None, found.bound)
+    more = "" if below == "mean field" else f"; higher still {below}"
+    log_partition = Quantity(
+        found.bound, "nats", "lower bound", interval=interval, protocol=f"mean field{more}"
+    )
     told = f"naive mean field, {len(found.bounds) - 1} rounds"
     marginals = {v: found.marginals[v] for v in asked}
     return Beliefs(marginals, log_partition, "estimate", told, _checked(graph, seen, marginals, seed))
@@ -176,8 +186,9 @@ def _by_buckets(graph: FactorGraph, seen: Seen, asked: list[int], _: int, limit:
     told = f"weighted mini-buckets, tables of at most {cap} entries"
     if found.exact:
         return Beliefs(guess, Quantity(found.upper, "nats"), "exact", f"{told}, none split")
+    interval, below = _raised(small.graph, (found.lower, "mini-buckets"), found.upper)
     log_partition = Quantity(
-        found.upper, "nats", "upper bound", interval=(found.lower, found.upper), protocol="mini-buckets"
+        found.upper, "nats", "upper bound", interval=interval, protocol=f"mini-buckets; from below {below}"
     )
     error = Quantity(_largest(gaps), "", "upper bound", protocol="certain bounds")
     return Beliefs(guess, log_partition, "estimate", told, error, low=low, high=high)
@@ -203,14 +214,27 @@ def _checked(graph: FactorGraph, seen: Seen, marginals: Tables, seed: int) -> Qu
 
 def _between(
     graph: FactorGraph, seen: Seen, start: list[Floats] | None, known: float | None = None
-) -> tuple[float, float]:
-    """Return bounds of log Z in nats: of mean field, or a `known` one, and of mini-buckets."""
+) -> tuple[tuple[float, float], str]:
+    """Return bounds of log Z in nats, and how the lower was found: mean field (or `known`) is one way."""
     lower = mean_field(graph, seen, start=start).bound if known is None else known
+    small = pruned(relevant(graph, (), seen).given(seen)).graph
     try:
-        below, above = bound_partition(pruned(relevant(graph, (), seen).given(seen)).graph)
+        below, above = bound_partition(small)
     except ResourceError:
-        return lower, math.inf
-    return max(lower, below), above
+        return (lower, math.inf), "mean field"
+    return _raised(small, max((lower, "mean field"), (below, "mini-buckets")), above)
+
+
+def _raised(graph: FactorGraph, lower: tuple[float, str], above: float) -> tuple[tuple[float, float], str]:
+    """Return bounds of log Z, the lower one by what states weigh where that is more; and its name.
+
+    Where nothing must be fixed that weight is log Z itself, and the question was for another answer.
+    """
+    some = weigh_agreeing(graph)
+    if some.fixed:
+        told = f"the weight of states that agree on {some.fixed} variable{'s' if some.fixed > 1 else ''}"
+        lower = max(lower, (some.log_weight, told))
+    return (lower[0], above), lower[1]
 
 
 def _largest(tables: Tables) -> float:

@@ -41,7 +41,7 @@ def pruned(graph: FactorGraph) -> Pruned:
     """Return the graph without the states that cannot be.
 
     Raises:
-        DataError: If a variable has no possible state.
+        DataError: If a factor has no possible state.
     """
     possible = [np.ones(size, dtype=bool) for size in graph.sizes]
     support = [factor.table > 0 for factor in graph.factors]
@@ -51,12 +51,12 @@ def pruned(graph: FactorGraph) -> Pruned:
         number = waiting.pop()
         queued.discard(number)
         scope, table = graph.factors[number].scope, support[number]
+        if not table.any():
+            raise DataError("the evidence has probability zero")
         for axis, v in enumerate(scope):
             here = np.asarray(table.any(axis=tuple(i for i in range(len(scope)) if i != axis)))
             if (here == possible[v]).all():
                 continue
-            if not here.any():
-                raise DataError("the evidence has probability zero")
             possible[v] = here
             for other in graph.factors_of[v]:
                 place = graph.factors[other].scope.index(v)
