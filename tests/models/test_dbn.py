@@ -191,6 +191,49 @@ def test_layers_are_learned_in_turn_then_part() -> None:
     )
 
 
+def test_a_layer_starts_once_as_the_transpose_of_the_one_below_and_the_bound_is_tight_there() -> None:
+    model = DBN(Bits((5,)), (3, 5, 3), tied=True).double()
+    source, x = torch.Generator().manual_seed(8), states(5)
+    with torch.no_grad():
+        for parameter in model.layers[0].parameters():
+            parameter.copy_(torch.empty(parameter.shape).normal_(generator=source))
+    first, second, third = (stage.train() for stage in model.stages())
+    codes = first.encode(x).detach()  # type: ignore[operator]
+    assert not any(parameter is model.layers[0].weights for parameter in second.parameters())  # type: ignore[union-attr]
+    second.eval().loss(Batch(codes))  # type: ignore[operator]
+    assert not torch.equal(model.layers[1].weights, model.layers[0].weights.T)  # type: ignore[union-attr]
+    second.train().loss(Batch(codes))  # type: ignore[operator]
+    machine = RBM(Bits((5,)), 3).double()
+    machine.layer.load_state_dict(
+        {n: t for n, t in model.layers[0].state_dict().items() if n != "chain"}, False
+    )
+    two = DBN(Bits((5,)), (3, 5)).double()
+    two.layers = model.layers[:2]  # type: ignore[assignment]
+    two.join()
+    assert torch.allclose(two.log_prob(x), machine.log_prob(x), atol=1e-10)
+    with torch.no_grad():
+        model.layers[1].weights.add_(1.0)  # type: ignore[union-attr]
+    second.loss(Batch(codes))  # type: ignore[operator]
+    assert not torch.equal(model.layers[1].weights, model.layers[0].weights.T)  # type: ignore[union-attr]
+    third.loss(Batch(second.encode(codes).detach()))  # type: ignore[operator]
+    assert torch.equal(model.layers[2].weights, model.layers[1].weights.T)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("hidden", [(3, 4), (5, 3)])
+def test_a_layer_of_another_width_starts_as_it_would_alone(hidden: tuple[int, int]) -> None:
+    model = DBN(Bits((5,)), hidden, tied=True)
+    start = model.top.weights.clone()
+    model.stages()[1].train().loss(Batch(torch.rand(4, hidden[0])))  # type: ignore[operator]
+    assert torch.equal(model.top.weights, start)
+
+
+def test_real_units_are_not_mirrored_by_bits() -> None:
+    model = DBN(Vectors.standard(5), (3, 5), tied=True)
+    start = model.top.weights.clone()
+    model.stages()[1].train().loss(Batch(torch.rand(4, 3)))  # type: ignore[operator]
+    assert torch.equal(model.top.weights, start)
+
+
 def test_no_net_beats_the_entropy_of_bars_and_stripes() -> None:
     # 2 x 2: blank and full 1/4 each, four others 1/8: -(2/4 ln 4 + 4/8 ln 8) = -1.7328680
     patterns = (

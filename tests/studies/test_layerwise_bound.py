@@ -2,10 +2,12 @@
 
 import math
 import sys
+from typing import Any
 
 import pytest
 
 from leadline.core import DomainError, OptionError
+from leadline.data import Dataset
 from leadline.studies import StudyError, layerwise_bound
 from tests.tiny import tiny
 
@@ -26,6 +28,23 @@ def test_a_reading_a_depth_and_seed_and_an_interval_over_seeds() -> None:
     assert len(found.details["gains"]) == 2
     assert found.value.interval is not None
     assert found.figure.axes
+
+
+def test_a_layer_that_has_hardly_learned_leaves_the_bound_where_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # all depths of a seed share the layers below, and a further one starts as their transpose
+    learn = MODULE.fit
+
+    def fit(stage: object, data: Dataset, **settings: Any) -> object:
+        return learn(stage, data, **settings | {"lr": 1e-9 if data.name == "codes" else 0.2})
+
+    monkeypatch.setattr(MODULE, "fit", fit)
+    readings = [MODULE._reading(MODULE._bars(), "dbn", 4, 300, depth, 3) for depth in (1, 2, 3)]
+    assert [each["kind"] for each in readings] == ["exact", "lower bound", "lower bound"]
+    assert readings[0]["nats"] > -9 * math.log(2) + 0.2
+    for each in readings[1:]:
+        assert each["nats"] == pytest.approx(readings[0]["nats"], abs=1e-3)
 
 
 @pytest.mark.usefixtures("quick")

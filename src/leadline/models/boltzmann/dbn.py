@@ -65,6 +65,9 @@ class DBN(Machine):
         persistent: Whether the chains of the top machine go on from loss to loss, so that none of its
             modes is left unseen; then the way down begins at them.
         chains: Number of persistent chains, at least 1.
+        tied: Whether a layer that is as wide as the one two below starts, when its turn comes, as the
+            transpose of the layer below: then the net is the machine it was, the bound is tight, and what
+            the new layer gains on its input the bound gains (section 4). Needs bits in the first layer.
 
     Raises:
         ValueError: If a size is below 1.
@@ -78,6 +81,8 @@ class DBN(Machine):
         (torch.Size([5]), torch.Size([5, 3]), 'lower bound')
     """
 
+    waiting: Tensor | None
+
     def __init__(
         self,
         domain: Domain,
@@ -88,6 +93,7 @@ class DBN(Machine):
         *,
         persistent: bool = False,
         chains: int = 100,
+        tied: bool = False,
     ) -> None:
         super().__init__()
         self.domain = domain
@@ -105,6 +111,9 @@ class DBN(Machine):
         self.layers = nn.ModuleList([first, *rest])
         # R_l; the recognition biases are the hidden biases of the lower layers
         self.recognition = nn.ParameterList(layer.weights.detach().clone() for layer in self.lower)
+        # for each layer above the first: 1 while it is to start tied
+        waiting = [tied and _mirror(below, above) for below, above in pairwise(self.layers)]
+        self.register_buffer("waiting", torch.tensor(waiting, dtype=torch.float32) if tied else None)
 
     @classmethod
     def for_data(
@@ -117,9 +126,12 @@ class DBN(Machine):
         scale: str = "learned",
         persistent: bool = False,
         chains: int = 100,
+        tied: bool = False,
     ) -> "DBN":
         """Return a net over the samples of `data`: bits, pictures or real columns."""
-        return cls(data.domain, hidden, steps, burn_in, scale, persistent=persistent, chains=chains)
+        return cls(
+            data.domain, hidden, steps, burn_in, scale, persistent=persistent, chains=chains, tied=tied
+        )
 
     @property
     def recommended(self) -> dict[str, Any]:
@@ -141,8 +153,11 @@ class DBN(Machine):
 
     def stages(self) -> list[nn.Module]:
         """Return the layers as Boltzmann machines to be learned in turn, each on the codes of the last."""
-        first = _Stage(self.layers[0], self.steps, self.visible)
-        return [first, *(_Stage(layer, self.steps) for layer in self.layers[1:])]
+        found = [_Stage(self.layers[0], self.steps, self.visible)]
+        for number, (below, layer) in enumerate(pairwise(self.layers)):
+            waits = None if self.waiting is None else self.waiting[number]
+            found.append(_Stage(layer, self.steps, below=below, waits=waits))
+        return list[nn.Module](found)
 
     def join(self) -> None:
         """Let recognition weights begin where the layers' own weights are."""
@@ -286,16 +301,30 @@ class _Stage(nn.Module):
         layer: The layer.
         steps: Gibbs steps of a chain.
         visible: What turns raw samples into its visible units; without it these are drawn from codes.
+        below: The layer that codes them.
+        waits: A number that is not zero until the layer has started as the transpose of the one below.
     """
 
-    def __init__(self, layer: nn.Module, steps: int, visible: Visible | None = None) -> None:
+    def __init__(
+        self,
+        layer: nn.Module,
+        steps: int,
+        visible: Visible | None = None,
+        *,
+        below: nn.Module | None = None,
+        waits: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.layer = cast(BoltzmannLayer, layer)
+        self.below, self.waits = (below,), waits  # in a tuple, so that its parameters are not learned
         self.steps = steps
         self.visible = visible
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the contrast of the layer or, in evaluation, a figure to choose by, shape ()."""
+        if self.training and self.waits is not None and self.waits:
+            self._tie(cast(BoltzmannLayer, self.below[0]))
+            self.waits.zero_()
         like = self.layer.visible_bias
         v = bernoulli(batch.x.to(like)) if self.visible is None else self.visible.drawn(batch.x, like)
         return self.layer.contrast(v, self.steps) if self.training else self.layer.misfit(v)
@@ -304,6 +333,21 @@ class _Stage(nn.Module):
         """Return the probabilities of the hidden units: (n, *) -> (n, H)."""
         like = self.layer.visible_bias
         return self.layer.hidden(x.to(like) if self.visible is None else self.visible.units(x, like))
+
+    def _tie(self, below: BoltzmannLayer) -> None:
+        """Start as the transpose of the layer below."""
+        with torch.no_grad():
+            self.layer.weights.copy_(below.weights.T)
+            self.layer.visible_bias.copy_(below.hidden_bias)
+            self.layer.hidden_bias.copy_(below.visible_bias)
+
+
+def _mirror(below: nn.Module, above: nn.Module) -> bool:
+    """Return whether one layer can be the transpose of the other: binary units as many on both sides."""
+    return (
+        isinstance(below, BernoulliLayer)
+        and below.weights.T.shape == cast(BernoulliLayer, above).weights.shape
+    )
 
 
 def _log_conditional(layer: BoltzmannLayer, below: Tensor, above: Tensor) -> Tensor:
