@@ -1,5 +1,6 @@
 """`leadline infer`: questions asked of files and runs on the command line."""
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -156,6 +157,19 @@ def test_tables_that_are_no_probabilities_get_one_line_and_status_two(
     status, out, err = asked(capsys, name)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+def test_a_file_is_sampled_into_rows_with_its_own_names(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", "rain.bif", "-n", "300", "--seed", "1", "--out", "rows.csv"]) == 0
+    with (files / "rows.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert (head, len(rows)) == (["Rain", "Wet, grass"], 300)
+    assert ["no", "yes"] not in rows
+    assert sum(row[0] == "yes" for row in rows) / 300 == pytest.approx(0.25, abs=0.1)  # four standard errors
+    assert main(["sample", "m.uai.evid"]) == 2
+    assert "read from .bif or .uai" in capsys.readouterr().err
 
 
 def strictly(text: str) -> Any:

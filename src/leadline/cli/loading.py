@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from leadline.cli.values import assigned, options_after
 from leadline.core import DataError, Domain, Images, OptionError, require_verb
@@ -72,7 +72,7 @@ def answered(
         from leadline.models.supervised.crops import Crops
 
         run.model = Crops(run.model, **views)
-    more = _verb_options(run, verb, pairs)
+    more = _verb_options(run.model, run.name, verb, pairs)
     domain, options = (run.domain, run.data_options) if side is None else _at(run, side)
     x, names = samples_for(domain, files, source=run.data_source, options=options)
     return run, _told(run, verb, x, more), names
@@ -93,24 +93,35 @@ def _at(run: Run, side: int) -> tuple[Domain, dict[str, Any]]:
     return replace(domain, height=height, width=width), {**run.data_options, "size": side}
 
 
-def drawn(path: Path, count: int, seed: int, pairs: Sequence[str] | None) -> tuple[Run, Tensor]:
-    """Return the run and samples of its model, a pure function of the seed."""
-    run = open_run(path)
-    more = _verb_options(run, "sample", pairs)
-    device = device_of(run.model)
-    with evaluating(run.model):
+def drawn(path: Path, count: int, seed: int, pairs: Sequence[str] | None) -> tuple[Domain, Tensor]:
+    """Return samples of the model of a run, or in a .bif or .uai file, a pure function of the seed."""
+    model, domain, name = _model_at(path)
+    more = _verb_options(model, name, "sample", pairs)
+    device = device_of(model)
+    with evaluating(model):
         generator = generator_for(seed, "sample", device=device)
         parts = [
-            run.model.sample(min(_BATCH, count - start), generator=generator, **more).cpu()  # type: ignore[operator]
+            model.sample(min(_BATCH, count - start), generator=generator, **more).cpu()  # type: ignore[operator]
             for start in range(0, count, _BATCH)
         ]
-    return run, torch.cat(parts)
+    return domain, torch.cat(parts)
+
+
+def _model_at(path: Path) -> tuple[nn.Module, Domain, str]:
+    """Return a model, what it is over and its name."""
+    if path.is_file():
+        from leadline.models.graphical.reading import read_model
+
+        model = read_model(path)
+        return model, model.domain, path.name
+    run = open_run(path)
+    return run.model, run.domain, run.name
 
 
 def decoded(path: Path, codes: Path, pairs: Sequence[str] | None) -> tuple[Run, Tensor]:
     """Return the run and what its model decodes the codes in a file to."""
     run = open_run(path)
-    more = _verb_options(run, "decode", pairs)
+    more = _verb_options(run.model, run.name, "decode", pairs)
     z = codes_in(codes)
     if callable(getattr(run.model, "encode", None)):
         blank = torch.zeros(1, *run.domain.shape, dtype=run.domain.dtype)
@@ -157,15 +168,15 @@ def _told(run: Run, verb: str, rows: Tensor, options: dict[str, Any]) -> Tensor:
         return torch.cat([ask(part.to(device), **options).cpu() for part in rows.split(_BATCH)])
 
 
-def _verb_options(run: Run, verb: str, pairs: Sequence[str] | None) -> dict[str, Any]:
+def _verb_options(model: nn.Module, name: str, verb: str, pairs: Sequence[str] | None) -> dict[str, Any]:
     """Return the options of the model's own verb that the command line gives.
 
     Raises:
         VerbError: If the model lacks the verb.
         OptionError: If an option is unknown.
     """
-    require_verb(run.model, verb)
-    known = options_after(getattr(run.model, verb), ("n", "x", "z", "generator"))
+    require_verb(model, verb)
+    known = options_after(getattr(model, verb), ("n", "x", "z", "generator"))
     if pairs and not known:
-        raise OptionError(f"{verb} of {run.name} has no options")
-    return assigned(pairs, known, f"option of {run.name}'s {verb}", "--set")
+        raise OptionError(f"{verb} of {name} has no options")
+    return assigned(pairs, known, f"option of {name}'s {verb}", "--set")

@@ -62,7 +62,10 @@ def predict(  # noqa: PLR0913
 
 
 def sample(
-    run: RunPath,
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="Directory of a run, written by fit, or a .bif or .uai file."),
+    ],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of samples.")] = 64,
     seed: Seed = 0,
     options: VerbOptions = None,
@@ -74,12 +77,13 @@ def sample(
     Example:
       leadline sample runs/a -n 64 --seed 1 --out samples.png
       leadline sample runs/lm -n 3 --set temperature=0.8
+      leadline sample alarm.bif -n 5000 --out rows.csv
     """
     from leadline.cli.loading import drawn
     from leadline.cli.output import write_samples
 
-    trained, x = drawn(run, count, seed, options)
-    write_samples(trained.domain, x, out, default=run / "samples.png", as_json=as_json)
+    domain, x = drawn(run, count, seed, options)
+    write_samples(domain, x, out, default=run / "samples.png", as_json=as_json)
 
 
 def score(
