@@ -91,15 +91,17 @@ class Subject:
         Raises:
             NotApplicable: If there is no way to make a small copy.
         """
-        # A density that draws its own noise is asked many times, so it is summed over fewer points.
-        most = MOST_POINTS if density_of(self.model).kind == "exact" else _MOST_NOISY
-        cells = cells_of(self.domain, most)
-        if cells is not None:
-            return Small(self.model, cells, "")
-        for domain in (self.domain.shrunken(), _smallest(self.domain)):
-            cells = cells_of(domain, most)
+        for domain in (self.domain, self.domain.shrunken(), _smallest(self.domain)):
+            cells = cells_of(domain, MOST_POINTS)
+            if cells is None:  # before the density is asked what it is, which may cost an estimate of log Z
+                continue
+            own = domain is self.domain
+            model = self.model if own else self._copy_over(domain)
+            # A density that draws its own noise is asked many times, so it is summed over fewer points.
+            if density_of(model).kind != "exact":
+                cells = cells_of(domain, _MOST_NOISY)
             if cells is not None:
-                return Small(self._copy_over(domain), cells, f" on a copy over {domain}")
+                return Small(model, cells, "" if own else f" on a copy over {domain}")
         raise NotApplicable(f"{self.domain} and its small version are too large to sum over")
 
     @cached_property
