@@ -1,6 +1,8 @@
 """Gibbs sampling and exact transition matrices on targets of few states, by enumeration."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -129,6 +131,15 @@ def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
         ends.append(kernel.step(state, generator_for(0))[0].position)
     torch.set_num_threads(before)
     assert torch.equal(ends[0], ends[1])
+
+
+def test_the_threads_of_compiled_loops_leave_those_of_torch_alone() -> None:
+    code = (
+        "import torch; from leadline.inference.words import share_threads\n"
+        "torch.set_num_threads(1); share_threads(); print(torch.get_num_threads())"
+    )  # in a process whose loops have not started yet
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "1"
 
 
 def single_flips(d: int) -> Tensor:

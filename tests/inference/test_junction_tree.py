@@ -139,7 +139,7 @@ def test_a_given_order_is_followed_and_greedy_ones_know_the_width_of_a_grid() ->
 
 
 def test_too_large_a_tree_says_what_it_would_take_before_it_takes_it() -> None:
-    with pytest.raises(ResourceError, match=r"needs .*[GTP]B.*treewidth at most \d\d.*loopy"):
+    with pytest.raises(ResourceError, match=r"needs .*[GTP]B.*treewidth at most \d\d.*'auto'"):
         JunctionTree(ising((40, 40), 0.3))
     graph = ising((5, 5), 0.3)
     with pytest.raises(ResourceError, match=r"limit of 1 kB"):

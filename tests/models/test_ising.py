@@ -141,7 +141,6 @@ def test_where_the_tree_is_too_large_log_z_is_an_estimate_that_holds(monkeypatch
     before = model.log_prob(every_state(Bits((1, 4, 4)))[:4]).detach()
     monkeypatch.setattr(fields, "_MOST", 1)
     monkeypatch.setattr(fields, "_TEMPERATURES", 100)
-    monkeypatch.setattr(fields, "_BURN_IN", 200)
     model._partition = None
     found = model._log_partition()
     assert found.kind == "estimate"

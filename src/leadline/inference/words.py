@@ -25,9 +25,15 @@ def word_of(generator: torch.Generator | None) -> np.uint64:
 
 
 def share_threads() -> None:
-    """Let compiled loops use as many threads as torch does."""
+    """Let compiled loops use as many threads as torch does.
+
+    Where both use the same OpenMP, the start of the loops' threads also sets how many torch uses: that is
+    set back.
+    """
     most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(max(1, min(torch.get_num_threads(), most)))
+    wanted = torch.get_num_threads()
+    numba.set_num_threads(max(1, min(wanted, most)))
+    torch.set_num_threads(wanted)
 
 
 @numba.njit(cache=True)
