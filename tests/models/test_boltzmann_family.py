@@ -263,3 +263,14 @@ def test_draws_under_autocast_are_not_those_of_eight_bits() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
         x = layer.chain_end(layer.inputs(layer.start(50_000)), 1)
     assert float(x.mean()) < 5e-4
+
+
+@pytest.mark.parametrize(
+    ("visible", "hidden", "most"), [(64, 128, 4000), (784, 500, 3061), (784, 2000, 1000)]
+)
+def test_large_machines_are_given_fewer_temperatures_but_never_below_the_least(
+    visible: int, hidden: int, most: int
+) -> None:
+    layer = RBM(Bits((visible,)), hidden).two_layers()
+    path = partition._path(layer, 2, torch.Generator().manual_seed(0))
+    assert path.temperatures == (1000, most)
