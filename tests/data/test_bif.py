@@ -128,3 +128,13 @@ def test_a_table_that_no_file_could_hold_is_refused_before_it_takes_memory() -> 
         parse_bif(
             head + f"probability ( v0 | {', '.join(f'v{i}' for i in range(1, 60))} ) {{ default 1 0; }}"
         )
+
+
+def test_a_table_that_sums_to_one_in_neither_order_is_told_in_that_of_the_source() -> None:
+    text = (
+        "network n { }\nvariable a { type discrete [ 2 ] { n, y }; }\n"
+        "variable b { type discrete [ 2 ] { n, y }; }\n"
+        "probability ( a ) { table 0.5, 0.5; }\nprobability ( b | a ) { table 0.1, 0.2, 0.9, 0.9; }\n"
+    )
+    with pytest.raises(DataError, match=r"line 5: the distribution of b given a=y sums to 1\.1"):
+        parse_bif(text)

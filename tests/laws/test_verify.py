@@ -241,6 +241,11 @@ def test_a_planted_fault_of_a_discrete_model_is_caught(fault: str, law: str) -> 
     assert found.witness is not None
 
 
+def test_a_conditional_that_reads_ahead_is_named() -> None:
+    found = answer(verify(Coins(Bits((1, 3, 3)), "peeks"), tiny("bits")), "conditionals keep their order")
+    assert "the conditional of dimension 1 reads dimension 2" in found.detail
+
+
 def test_each_order_of_a_mixture_is_judged() -> None:
     class Chain(nn.Module):
         """Two bits, each order its own chain; the second order may read ahead."""
@@ -296,6 +301,39 @@ def test_a_planted_fault_of_a_flow_is_caught(fault: str, law: str) -> None:
 )
 def test_a_planted_fault_of_a_bound_is_caught(fault: str, law: str) -> None:
     assert answer(verify(Mixture(Bits((4,)), fault)), law).verdict == "broken"
+
+
+@pytest.mark.parametrize(("fault", "verdict"), [("", "obeyed"), ("wrong way", "broken")])
+def test_more_samples_may_not_lower_a_bound_even_without_an_elbo(fault: str, verdict: str) -> None:
+    class Sampled(Mixture):
+        elbo = None  # type: ignore[assignment]
+
+    model = Sampled(Bits((4,)), fault)
+    model.logit.data *= 8  # one sample is far from many
+    if fault:
+        model.logit.data *= 0  # one sample is as good as many, were it not for the fault
+    found = answer(verify(model), "bounds lie below")
+    assert (found.verdict, "64 samples minus 1 sample" in found.detail) == (verdict, True)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "verdict"), [(-0.1, 0.2, "obeyed"), (0.1, 0.2, "broken"), (-0.1, -0.2, "broken")]
+)
+def test_bounds_on_either_side_of_the_exact_value_are_told_apart(
+    lower: float, upper: float, verdict: str
+) -> None:
+    class Enclosed(Coins):
+        def exact_log_prob(self, x: Tensor) -> Tensor:
+            return self.log_prob(x)
+
+        def elbo(self, x: Tensor) -> Tensor:
+            return self.log_prob(x) + lower
+
+        def upper_bound(self, x: Tensor) -> Tensor:
+            return self.log_prob(x) + upper
+
+    found = answer(verify(Enclosed(Bits((4,)))), "bounds enclose the exact value")
+    assert found.verdict == verdict, found
 
 
 @pytest.mark.parametrize(
