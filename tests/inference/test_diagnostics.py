@@ -1,6 +1,7 @@
 """Effective sample size and R-hat: against ArviZ on the same arrays, and on chains whose truth is known."""
 
 import math
+import tempfile
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +15,13 @@ from leadline.core import LeadlineError
 from leadline.core.randomness import generator_for
 from leadline.inference import chains
 
-with warnings.catch_warnings():
+with (
+    warnings.catch_warnings(),
+    tempfile.TemporaryDirectory() as cache,
+    pytest.MonkeyPatch.context() as patched,
+):
     warnings.simplefilter("ignore")
+    patched.setenv("XDG_CACHE_HOME", cache)  # it stamps a file there, and workers would race for one name
     arviz: Any = pytest.importorskip("arviz")
 
 
