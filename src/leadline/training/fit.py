@@ -53,10 +53,10 @@ __all__ = ["fit"]
 _EPOCHS, _STEPS, _SWEEPS = 20, 2000, 200
 _USUAL = {
     "batch_size": 128, "optimizer": "adam", "schedule": "constant",
-    "precision": "fp32", "channels_last": False,
+    "precision": "fp32", "channels_last": False, "weight_decay": 0.0,
 }  # fmt: skip
 _LENGTHS = {"epochs", "steps", "budget"}
-_OF_OPTIMIZER = ("optimizer", "lr", "optimizer_options")
+_OF_OPTIMIZER = ("optimizer", "lr", "optimizer_options", "weight_decay")
 
 
 def fit(  # noqa: PLR0913
@@ -74,7 +74,7 @@ def fit(  # noqa: PLR0913
     freeze: str | Sequence[str] = (),
     schedule: str | None = None,
     warmup: int = 0,
-    weight_decay: float = 0.0,
+    weight_decay: float | None = None,
     clip: float | None = None,
     accumulate: int = 1,
     label_smoothing: float = 0.0,
@@ -123,7 +123,7 @@ def fit(  # noqa: PLR0913
         freeze: Prefixes of layers that do not learn; their batch normalisation stays in evaluation mode.
         schedule: constant, linear, cosine or step, over the whole phase ("constant").
         warmup: Steps over which the learning rate rises from zero.
-        weight_decay: Weight decay of the optimiser.
+        weight_decay: Weight decay of the optimiser (0).
         clip: Largest norm of the gradient.
         accumulate: Batches whose gradients make one step.
         label_smoothing: Weight moved from the given class to all, in [0, 1).
@@ -160,11 +160,11 @@ def fit(  # noqa: PLR0913
         "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
         "optimizer_options": dict(optimizer_options) if optimizer_options is not None else None,
         "schedule": schedule, "clip": clip, "steps": steps, "budget": budget,
-        "precision": precision, "channels_last": channels_last,
+        "precision": precision, "channels_last": channels_last, "weight_decay": weight_decay,
     }  # fmt: skip
     settings = Settings(
         **_resolved(model, wanted, len(data.train)),
-        warmup=warmup, weight_decay=weight_decay, accumulate=accumulate,
+        warmup=warmup, accumulate=accumulate,
         label_smoothing=label_smoothing, patience=patience, select=select, tolerance=tolerance,
         validate_every=validate_every, seed=seed, device=device, compile=compile, augment=augment,
         threads=threads, sharding=sharding, checkpoint_every=checkpoint_every,

@@ -72,7 +72,9 @@ class DBM(Machine):
         (torch.Size([5]), torch.Size([5, 3]), 'lower bound')
     """
 
-    recommended: ClassVar[dict[str, Any]] = {"optimizer": "momentum", "lr": 0.005, "batch_size": 20}
+    recommended: ClassVar[dict[str, Any]] = {  # weights that grow without end tear the modes apart
+        "optimizer": "momentum", "lr": 0.005, "batch_size": 20, "schedule": "linear", "weight_decay": 0.005
+    }  # fmt: skip
     chain: Tensor
 
     def __init__(
