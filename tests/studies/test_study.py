@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from leadline import studies
 from leadline.core import OptionError, Quantity
 from leadline.studies import STUDIES, Finding, StudyError, birthday_paradox, random_labels
-from leadline.studies.study import Control, all_of, named_seeds, passed, readings, side
+from leadline.studies.study import Control, all_of, named_seeds, over_seeds, passed, readings, side
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +44,19 @@ def test_a_verdict_needs_the_whole_interval_on_one_side(
     interval: tuple[float, float], above: bool, verdict: bool | None
 ) -> None:
     assert side(interval, 1.0, above=above) is verdict
+
+
+def test_without_an_interval_there_is_no_verdict() -> None:
+    assert side(None, 1.0, above=True) is None
+
+
+def test_a_mean_over_seeds_has_an_interval_where_several_are_finite() -> None:
+    several = over_seeds([1.0, 2.0, 6.0], "nats", "by eye")
+    assert (several.value, several.unit, several.samples) == (3.0, "nats", 3)
+    assert several.interval is not None
+    assert 1 <= several.interval[0] < 3 < several.interval[1] <= 6
+    assert over_seeds([2.0], "nats").interval is None
+    assert over_seeds([1.0, math.nan], "nats").interval is None
 
 
 def test_a_claim_of_several_parts_is_as_weak_as_its_weakest() -> None:

@@ -1,6 +1,7 @@
 """What `fit` promises: every way to learn, every setting, exact arithmetic."""
 
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -341,3 +342,19 @@ def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None
     fit(Classifier(data), data, steps=2, out=tmp_path, progress=False)
     with pytest.raises(RunError, match="already holds a run"):
         fit(Classifier(data), data, steps=2, out=tmp_path, progress=False)
+
+
+def test_what_is_shown_right_after_a_validation_is_the_loss_up_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, float]] = []
+
+    class Watched:
+        def update(self, name: str, done: float, figures: dict[str, float]) -> None:
+            shown.append(figures)
+
+        note = close = lambda self, text: None
+
+    monkeypatch.setattr(import_module("leadline.training.fit"), "make_progress", lambda **_: Watched())
+    monkeypatch.setattr("leadline.training.session.time.monotonic", iter(range(10**6)).__next__)
+    data = tiny("vectors")  # a step is an epoch: each is followed by a validation
+    run = quick(Classifier(data), data, epochs=3, batch_size=len(data.train))
+    assert [figures["loss"] for figures in shown] == [row["loss"] for row in run.metrics]

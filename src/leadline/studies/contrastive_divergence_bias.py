@@ -41,14 +41,12 @@ from leadline.core import (
     DomainError,
     Images,
     OptionError,
-    Quantity,
     Signature,
-    bootstrap_interval,
 )
 from leadline.core.randomness import derive_seed
 from leadline.data import Dataset, Split, load
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, all_of, passed, readings, side
+from leadline.studies.study import Control, all_of, named_seeds, over_seeds, passed, readings, side
 from leadline.training import fit
 
 __all__ = ["contrastive_divergence_bias"]
@@ -110,9 +108,7 @@ def contrastive_divergence_bias(
     bias = {k: table[table["k"] == k]["bias"].tolist() for k in lengths}
     steps_down = [_falls(bias[a], bias[b]) for a, b in itertools.pairwise(lengths)]
     shares = [last / at_one for at_one, last in zip(bias[lengths[0]], bias[lengths[-1]], strict=True)]
-    interval = bootstrap_interval(shares) if len(shares) > 1 else None
-    ends = f"k = {lengths[-1]} over k = {lengths[0]}"
-    value = Quantity(sum(shares) / len(shares), "bias / bias", "estimate", None, interval, len(shares), ends)
+    value = over_seeds(shares, "bias / bias", f"k = {lengths[-1]} over k = {lengths[0]}")
     return Finding(
         study="contrastive_divergence_bias",
         claim=f"On {source.name}, the bias of CD-k falls with every k in {', '.join(map(str, lengths))}.",
@@ -120,7 +116,7 @@ def contrastive_divergence_bias(
         value=value,
         controls=controls,
         table=table,
-        protocol=f"{model} {chosen} after {steps:,} steps of CD-1, {TRAINING}, {seeds} seeds; "
+        protocol=f"{model} {chosen} after {steps:,} steps of CD-1, {TRAINING}, {named_seeds(seeds)}; "
         f"{2 * PAIRS} x {min(samples, len(source.train)):,} chains a reading",
         draw=_figure,
     )
@@ -208,8 +204,8 @@ def _without_weights(data: Dataset, model: str, options: dict[str, Any], samples
 
 def _falls(before: list[float], after: list[float]) -> bool | None:
     """Return whether the bias falls, by the interval over seeds of its change; None if that holds zero."""
-    changes = [b - a for a, b in zip(before, after, strict=True)]
-    return side(bootstrap_interval(changes), 0.0, above=False) if len(changes) > 1 else None
+    changes = over_seeds((b - a for a, b in zip(before, after, strict=True)), "bias")
+    return side(changes.interval, 0.0, above=False)
 
 
 def _bits(data: Dataset) -> Dataset:

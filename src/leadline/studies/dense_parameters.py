@@ -27,12 +27,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from leadline.core import OptionError, Quantity, bootstrap_interval
+from leadline.core import OptionError, bootstrap_interval
 from leadline.data import Dataset, load
 from leadline.studies.depth import TRAINING, error_of, pictures_of, trained
 from leadline.studies.finding import Finding
 from leadline.studies.landscape_pictures import heading
-from leadline.studies.study import Control, Seeds, named_seeds, passed, readings, side
+from leadline.studies.study import Control, Seeds, named_seeds, over_seeds, passed, readings, side
 
 __all__ = ["advantage", "dense_parameters"]
 
@@ -87,14 +87,11 @@ def dense_parameters(
         raise OptionError(
             "no DenseNet has as many parameters as these residual nets; change growths or widths"
         )
-    interval = bootstrap_interval(gains) if len(gains) > 1 else None
-    how = "residual - dense, at equal parameters"
-    mean = sum(gains) / len(gains)
-    value = Quantity(mean, "test error", "estimate", None, interval, len(gains), how)
+    value = over_seeds(gains, "test error", "residual - dense, at equal parameters")
     return Finding(
         study="dense_parameters",
         claim=f"On {source.name}, a DenseNet errs less than a residual net of as many parameters.",
-        holds=None if interval is None else side(interval, 0.0, above=True),
+        holds=side(value.interval, 0.0, above=True),
         value=value,
         controls=controls,
         table=table,

@@ -29,12 +29,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from leadline.core import Batch, Classes, DomainError, OptionError, Quantity, bootstrap_interval
+from leadline.core import Batch, Classes, DomainError, OptionError
 from leadline.data import Dataset, Split, load
 from leadline.nets.vision.resnet import ResNet, ResNetPlan
 from leadline.studies.finding import Finding, told
 from leadline.studies.landscape_pictures import heading
-from leadline.studies.study import Control, Seeds, all_of, named_seeds, passed, readings, side
+from leadline.studies.study import Control, Seeds, all_of, named_seeds, over_seeds, passed, readings, side
 from leadline.studies.trainings import accuracy_of, labelled, started
 from leadline.training import fit
 
@@ -85,9 +85,10 @@ def depth(
         (kind, layers): rows["train error"].to_numpy()
         for (kind, layers), rows in table.groupby(["kind", "layers"])
     }
-    worse = _difference(errors["plain", deep] - errors["plain", shallow], "deep plain - shallow plain")
-    mended = _difference(errors["plain", deep] - errors["residual", deep], "deep plain - deep residual")
-    parts = [None if one.interval is None else side(one.interval, 0.0, above=True) for one in (worse, mended)]
+    unit = "training error"
+    worse = over_seeds(errors["plain", deep] - errors["plain", shallow], unit, "deep plain - shallow plain")
+    mended = over_seeds(errors["plain", deep] - errors["residual", deep], unit, "deep plain - deep residual")
+    parts = [side(one.interval, 0.0, above=True) for one in (worse, mended)]
     return Finding(
         study="depth",
         claim=f"On {source.name}, {deep} plain layers train worse than {shallow}, and shortcuts mend it.",
@@ -159,13 +160,6 @@ def _norms(net: nn.Module, data: Dataset) -> list[float]:
     cast(Any, net).train().loss(Batch(x, y)).backward()
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
     return [float(cast(Tensor, layer.weight.grad).norm()) for layer in layers]
-
-
-def _difference(values: Any, protocol: str) -> Quantity:
-    """Return the mean difference of errors over seeds, with an interval where there are several."""
-    rows = [float(value) for value in values]
-    interval = bootstrap_interval(rows) if len(rows) > 1 else None
-    return Quantity(sum(rows) / len(rows), "training error", "estimate", None, interval, len(rows), protocol)
 
 
 def _controls(data: Dataset, shallow: int, width: float, steps: int) -> dict[str, Control]:

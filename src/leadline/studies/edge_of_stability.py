@@ -28,14 +28,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leadline.core import Classes, DomainError, OptionError, Quantity, bootstrap_interval
+from leadline.core import Classes, DomainError, OptionError
 from leadline.core.randomness import derive_seed, generator_for
 from leadline.data import Dataset, load
 from leadline.measures.curvature import extremes
 from leadline.measures.surface import Surface
 from leadline.studies.finding import Finding
 from leadline.studies.path_pictures import edge_figure
-from leadline.studies.study import Control, Seeds, named_seeds, passed, readings
+from leadline.studies.study import Control, Seeds, named_seeds, over_seeds, passed, readings
 from leadline.studies.table import STUDIES
 
 __all__ = ["edge_of_stability"]
@@ -90,8 +90,7 @@ def edge_of_stability(
     settings = [(x, y, hidden, rate, steps, probes) for rate in rates]
     table = readings(_reading, settings, seeds=seeds, jobs=jobs)
     curves = table.pop("curve")
-    medians = table["edge"].tolist()
-    value = _median(medians)
+    value = over_seeds(table["edge"], "lambda lr / 2", "medians of the last third")
     low, high = value.interval or (-math.inf, math.inf)
     inside = EDGE[0] <= low and high <= EDGE[1]
     outside = high < EDGE[0] or low > EDGE[1]
@@ -153,15 +152,6 @@ def _standardised(data: Dataset, samples: int) -> tuple[Tensor, Tensor]:
     x = (x - x.mean(0)) / x.std()
     y = F.one_hot(labels[known], cast(Classes, data.labels).outputs).float()
     return x, y - y.mean(0)
-
-
-def _median(values: list[float]) -> Quantity:
-    """Return the mean over trainings of their late medians, with its bootstrap interval."""
-    mean = sum(values) / len(values)
-    interval = bootstrap_interval(values) if len(values) > 1 and math.isfinite(mean) else None
-    return Quantity(
-        mean, "lambda lr / 2", "estimate", None, interval, len(values), "medians of the last third"
-    )
 
 
 def _controls() -> dict[str, Control]:

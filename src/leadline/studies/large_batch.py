@@ -31,13 +31,14 @@ Cost:
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from leadline.core import OptionError, Quantity, bootstrap_interval
+from leadline.core import OptionError, Quantity
 from leadline.data import Dataset, load
 from leadline.measures.curvature import adaptive_eigenvalue, extremes
 from leadline.measures.sharpness import keskar
@@ -45,7 +46,7 @@ from leadline.measures.surface import loss_surface
 from leadline.studies.finding import Finding, told
 from leadline.studies.landscape_pictures import COLOURS, heading
 from leadline.studies.rescaling import same_function
-from leadline.studies.study import Control, Seeds, all_of, named_seeds, passed, readings, side
+from leadline.studies.study import Control, Seeds, all_of, named_seeds, over_seeds, passed, readings, side
 from leadline.studies.trainings import accuracy_of, fit_until, labelled, started
 
 __all__ = ["large_batch"]
@@ -100,11 +101,11 @@ def large_batch(
     few, many = (table[table["batch"] == batch].reset_index(drop=True) for batch in batches)
     sharper = _ratio(many["phi 1e-3"] / few["phi 1e-3"], f"phi, batch {large} over {small}")
     own = _ratio(many["adaptive eigenvalue"] / few["adaptive eigenvalue"], "adaptive eigenvalues")
-    worse = _difference(many["test error"] - few["test error"])
+    worse = over_seeds(many["test error"] - few["test error"], "of test error")
     parts = [
         None if bool(table["steps"].isna().any()) else True,
-        None if sharper.interval is None else side(sharper.interval, TWOFOLD, above=True),
-        None if worse.interval is None else side(worse.interval, 0.0, above=True),
+        side(sharper.interval, TWOFOLD, above=True),
+        side(worse.interval, 0.0, above=True),
     ]
     return Finding(
         study="large_batch",
@@ -169,19 +170,9 @@ def _reading(
 def _ratio(ratios: Any, protocol: str) -> Quantity:
     """Return the geometric mean of ratios, without an interval where one is not positive or all are one."""
     logs = [math.log(ratio) if ratio > 0 else math.nan for ratio in map(float, ratios)]
-    mean = sum(logs) / len(logs)
-    interval = None
-    if len(logs) > 1 and math.isfinite(mean):
-        low, high = bootstrap_interval(logs)
-        interval = (math.exp(low), math.exp(high))
-    return Quantity(math.exp(mean), "times", "estimate", None, interval, len(logs), protocol)
-
-
-def _difference(values: Any) -> Quantity:
-    """Return the mean difference of test errors, with an interval where there are several."""
-    rows = [float(value) for value in values]
-    interval = bootstrap_interval(rows) if len(rows) > 1 else None
-    return Quantity(sum(rows) / len(rows), "of test error", "estimate", None, interval, len(rows))
+    mean = over_seeds(logs, "log", protocol)
+    interval = None if mean.interval is None else (math.exp(mean.interval[0]), math.exp(mean.interval[1]))
+    return replace(mean, value=math.exp(mean.value), unit="times", interval=interval)
 
 
 def _controls(

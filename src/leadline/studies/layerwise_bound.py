@@ -37,11 +37,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from leadline.catalog import build
-from leadline.core import Bits, DomainError, Images, OptionError, Quantity, Vectors, bootstrap_interval
+from leadline.core import Bits, DomainError, Images, OptionError, Vectors
 from leadline.core.randomness import derive_seed
 from leadline.data import Dataset, Split, load
 from leadline.studies.finding import Finding
-from leadline.studies.study import Control, all_of, passed, readings, side
+from leadline.studies.study import Control, all_of, over_seeds, passed, readings, side
 from leadline.training import fit
 
 __all__ = ["layerwise_bound"]
@@ -97,8 +97,10 @@ def layerwise_bound(
     table = readings(_reading, settings, seeds=seeds, jobs=jobs)
     nats = [table[table["layers"] == depth]["nats"].tolist() for depth in range(1, layers + 1)]
     gains = [[b - a for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(nats)]
-    quantities = [_gain(gain, depth) for depth, gain in enumerate(gains, 2)]
-    verdicts = [side(q.interval, 0.0, above=True) if q.interval else None for q in quantities]
+    quantities = [
+        over_seeds(gain, "nats", f"layer {depth} over {depth - 1}") for depth, gain in enumerate(gains, 2)
+    ]
+    verdicts = [side(q.interval, 0.0, above=True) for q in quantities]
     told = "; ".join(f"layer {depth}: {q}" for depth, q in enumerate(quantities, 2))
     return Finding(
         study="layerwise_bound",
@@ -145,13 +147,6 @@ def _learn_greedily(net: Any, data: Dataset, steps: int, seed: int) -> None:
         none = Split(codes[:0])
         below = Dataset("codes", Vectors.standard(codes.shape[1]), None, Split(codes), none, none)
     net.join()
-
-
-def _gain(gains: list[float], depth: int) -> Quantity:
-    """Return the mean gain of a layer, with its interval over seeds."""
-    interval = bootstrap_interval(gains) if len(gains) > 1 else None
-    mean = sum(gains) / len(gains)
-    return Quantity(mean, "nats", "estimate", None, interval, len(gains), f"layer {depth} over {depth - 1}")
 
 
 def _bits(data: Dataset) -> Dataset:

@@ -30,13 +30,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from leadline.core import Bits, Classes, Images, OptionError, Quantity, Vectors, bootstrap_interval
+from leadline.core import Bits, Classes, Images, OptionError, Vectors
 from leadline.core.randomness import derive_seed
 from leadline.data import Dataset, load
 from leadline.studies.corruption import SETTINGS, corrupted, interpolation_error
 from leadline.studies.finding import Finding
 from leadline.studies.pictures import bars_figure
-from leadline.studies.study import Control, Seeds, all_of, named_seeds, passed, readings, side
+from leadline.studies.study import Control, Seeds, all_of, named_seeds, over_seeds, passed, readings, side
 from leadline.studies.trainings import accuracy_of, fit_until, labelled, started
 
 __all__ = ["random_labels"]
@@ -93,13 +93,13 @@ def random_labels(
     settings = [(source, model, chosen, steps, setting) for setting in SETTINGS]
     table = readings(_reading, settings, seeds=seeds, jobs=jobs)
     noise, truth = (table[table["setting"] == name] for name in ("random labels", "true labels"))
-    ratios = (noise["steps"].to_numpy() / truth["steps"].to_numpy()).tolist()
+    ratios = noise["steps"].to_numpy() / truth["steps"].to_numpy()
     classes = cast(Classes, source.labels).outputs
-    value = _ratio(ratios)
+    value = over_seeds(ratios, "steps / steps", "random over true labels")
     accuracy = torch.tensor(noise["test accuracy"].tolist(), dtype=torch.float64)
     at_chance = _at_chance(accuracy, 1 / classes, len(source.test))
     fits = True if bool((noise["train accuracy"] >= FITTED).all()) else None
-    slower = side(value.interval, 1.0, above=True) if value.interval else None
+    slower = side(value.interval, 1.0, above=True)
     size = f"{model} {chosen}, {len(source.train):,} training samples of {source.name}"
     return Finding(
         study="random_labels",
@@ -134,13 +134,6 @@ def _usable(data: Dataset, samples: int, steps: int) -> Dataset:
     if steps < 1:
         raise OptionError(f"steps must be at least 1, got {steps}")
     return labelled(data, "random_labels", samples)
-
-
-def _ratio(ratios: list[float]) -> Quantity:
-    """Return the mean ratio of steps to fit, without an interval where one training did not fit."""
-    mean = sum(ratios) / len(ratios)
-    interval = bootstrap_interval(ratios) if math.isfinite(mean) and len(ratios) > 1 else None
-    return Quantity(mean, "steps / steps", "estimate", None, interval, len(ratios), "random over true labels")
 
 
 def _at_chance(accuracy: Tensor, chance: float, count: int) -> bool:

@@ -39,13 +39,13 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn import functional as F
 
-from leadline.core import Classes, OptionError, Quantity, bootstrap_interval
+from leadline.core import Classes, OptionError
 from leadline.core.randomness import generator_for
 from leadline.data import Dataset, load
 from leadline.studies.critical_points import Critical, critical_points
 from leadline.studies.finding import Finding
 from leadline.studies.landscape_pictures import COLOURS, heading
-from leadline.studies.study import Control, Seeds, named_seeds, passed, readings, side
+from leadline.studies.study import Control, Seeds, named_seeds, over_seeds, passed, readings, side
 from leadline.studies.trainings import labelled
 
 __all__ = ["saddle_index"]
@@ -94,11 +94,12 @@ def saddle_index(
     outputs = cast(Classes, source.labels).outputs
     found = readings(_reading, [(x, y, outputs, hidden, searches, steps)], seeds=seeds, jobs=jobs)
     table = pd.concat(found["rows"].tolist(), ignore_index=True)
-    value = _mean([_correlation(rows) for _, rows in table.groupby("seed")])
+    each = (_correlation(rows) for _, rows in table.groupby("seed"))
+    value = over_seeds(each, "(rank correlation)", "Spearman's, loss against index")
     return Finding(
         study="saddle_index",
         claim=f"On {source.name}, the index of critical points grows with their loss.",
-        holds=None if value.interval is None else side(value.interval, CORRELATED, above=True),
+        holds=side(value.interval, CORRELATED, above=True),
         value=value,
         controls=controls,
         table=table.drop(columns=["spectrum"]),
@@ -189,15 +190,6 @@ def _correlation(rows: pd.DataFrame) -> float:
     if len(kept) < FEWEST or kept["index"].nunique() < 2:
         return math.nan
     return float(scipy.stats.spearmanr(kept["loss"], kept["index"]).statistic)
-
-
-def _mean(correlations: list[float]) -> Quantity:
-    """Return the mean correlation, without an interval where a seed found too few points."""
-    mean = sum(correlations) / len(correlations)
-    decided = len(correlations) > 1 and math.isfinite(mean)
-    interval = bootstrap_interval(correlations) if decided else None
-    how = "Spearman's, loss against index"
-    return Quantity(mean, "(rank correlation)", "estimate", None, interval, len(correlations), how)
 
 
 def _controls() -> dict[str, Control]:

@@ -1,15 +1,26 @@
 """The form of a study: controls first, then readings over seeds, then a verdict by a fixed rule."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import joblib
 import pandas as pd
 
-from leadline.core import LeadlineError, OptionError
+from leadline.core import LeadlineError, OptionError, Quantity, bootstrap_interval
 
-__all__ = ["Control", "Seeds", "StudyError", "all_of", "named_seeds", "passed", "readings", "side"]
+__all__ = [
+    "Control",
+    "Seeds",
+    "StudyError",
+    "all_of",
+    "named_seeds",
+    "over_seeds",
+    "passed",
+    "readings",
+    "side",
+]
 
 Seeds = int | tuple[int, ...]  # how many, from 0 on; or the seeds themselves
 
@@ -72,8 +83,21 @@ def named_seeds(seeds: Seeds) -> str:
     return f"{seeds} seeds" if isinstance(seeds, int) else f"seeds {', '.join(map(str, seeds))}"
 
 
-def side(interval: tuple[float, float], threshold: float, *, above: bool) -> bool | None:
-    """Return whether a whole interval lies on the claimed side of a threshold; None if across it."""
+def over_seeds(values: Iterable[float], unit: str, protocol: str = "") -> Quantity:
+    """Return the mean of a value a seed, with its bootstrap interval.
+
+    There is no interval over one seed, or where a seed has no finite value.
+    """
+    rows = [float(value) for value in values]
+    mean = sum(rows) / len(rows)
+    interval = bootstrap_interval(rows) if len(rows) > 1 and math.isfinite(mean) else None
+    return Quantity(mean, unit, "estimate", None, interval, len(rows), protocol)
+
+
+def side(interval: tuple[float, float] | None, threshold: float, *, above: bool) -> bool | None:
+    """Return whether a whole interval lies on the claimed side of a threshold; None if across it, or none."""
+    if interval is None:
+        return None
     low, high = interval
     if low > threshold:
         return above

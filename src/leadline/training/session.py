@@ -144,7 +144,7 @@ class Session:
         if now - self._shown > 0.2:
             self._shown = now
             self.tick()
-            means = {name: value / max(taken, 1) for name, value in sums.items()}
+            means = {name: value / taken for name, value in sums.items()} if taken else {}
             self._show(
                 phase, done, {"loss" if name == "model" else name: mean for name, mean in means.items()}
             )
@@ -160,11 +160,12 @@ class Session:
             raise InterruptedFit(f"interrupted after step {self.position.total}")
 
     def _show(self, phase: Phase, done: float, figures: dict[str, float]) -> None:
-        """Show the losses since the last validation, the latest figures and the speed."""
+        """Show the losses since the last validation (or those up to it), the latest figures and the speed."""
         latest = self.record.run.metrics[-1] if self.record.run.metrics else {}
+        losses = figures or {key: latest[key] for key in ("loss",) if key in latest}
         told: dict[str, float] = {key: latest[key] for key in ("valid", "accuracy") if key in latest}
         rate = self.position.total * self.settings.batch_size / max(self.position.seconds, 1e-9)
-        self.progress.update(phase.name, min(done, 1.0), {**figures, **told, "samples/s": rate})
+        self.progress.update(phase.name, min(done, 1.0), {**losses, **told, "samples/s": rate})
 
     def judge(self, phase: Phase, figure: float | None) -> bool:
         """Keep the best weights by a validation figure, and return whether patience has run out."""
