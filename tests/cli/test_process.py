@@ -1,6 +1,7 @@
 """What only a process of its own shows: start-up, signals, pipes, full disks."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -87,3 +88,12 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(
     assert said.out == ""
     assert "Traceback" not in said.err
     assert "--resume" in said.err
+
+
+def test_the_help_of_fit_names_every_optimizer(capsys: pytest.CaptureFixture[str]) -> None:
+    from leadline.cli import main
+    from leadline.training.optimizers import OPTIMIZERS
+
+    assert main(["fit", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.partition("--optimizer ")[2].partition("--lr ")[0].split())
+    assert set(re.findall(r"\w+", told)) >= {*OPTIMIZERS, "sam"}

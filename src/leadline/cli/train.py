@@ -26,7 +26,9 @@ def fit(  # noqa: PLR0913
     batch_size: Annotated[int | None, typer.Option(help="Samples of a batch.")] = None,
     optimizer: Annotated[
         str | None,
-        typer.Option(help="sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs, gd or sam."),
+        typer.Option(
+            help="sgd, noisy_sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs, gd or sam."
+        ),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     lr_groups: Annotated[
