@@ -212,9 +212,10 @@ def test_a_net_with_normalisation_is_advised_a_higher_rate_and_one_with_weights_
     }  # fmt: skip
 
 
-def test_large_pictures_are_advised_in_smaller_batches() -> None:
-    sizes = [made("resnet18", Images(3, side, 80)).recommended["batch_size"] for side in (63, 64)]
-    assert sizes == [128, 32]
+def test_large_pictures_are_advised_in_smaller_batches_and_as_much_smaller_steps() -> None:
+    small, large = (made("resnet18", Images(3, side, 80)).recommended for side in (63, 64))
+    assert (small["batch_size"], large["batch_size"]) == (128, 32)
+    assert small["lr"] == pytest.approx(8 * large["lr"])
 
 
 def test_a_grey_picture_is_repeated_to_colour_where_weights_are_given() -> None:

@@ -28,6 +28,7 @@ __all__ = ["STEMS", "Ends", "Entrance", "VisionModel"]
 STEMS = ("auto", "imagenet", "small")
 COLOUR_MEAN, COLOUR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TUNED = 10  # by this much smaller is the learning rate where weights are given
+FEWER, USUAL = 32, 256  # batch of large pictures, where memory is short; that of the papers' rates for them
 LARGE, LEAST = 64, 4  # shorter sides: from which "auto" takes the stem for large pictures; of any picture
 
 
@@ -69,7 +70,8 @@ class VisionModel(Labelled):
 
     Attributes:
         known: What the catalog calls it, without a depth.
-        rate: Learning rate that is recommended for a fresh start.
+        rate: Learning rate that is recommended for a fresh start; on large pictures it shrinks with the
+            batch, by 8 (Goyal et al., 2017, Accurate, Large Minibatch SGD, section 2.1).
         smallest: Shortest side that the stem for large pictures takes.
         mean: Mean of each colour that its published weights were trained with, levels in [0, 1].
         std: Standard deviation of each colour.
@@ -105,11 +107,13 @@ class VisionModel(Labelled):
         self.origin: dict[str, Any] = {}
         if entrance.weights is not None:
             self.origin = load_file(self.net, entrance.weights)
+        large = min(sides) >= LARGE
+        rate = self.rate * FEWER / USUAL if large else self.rate
         self.recommended: dict[str, Any] = {
             "optimizer": "momentum",
-            "lr": self.rate if entrance.weights is None else self.rate / TUNED,
+            "lr": rate if entrance.weights is None else rate / TUNED,
             "schedule": "cosine",
-            "batch_size": 128 if min(sides) < LARGE else 32,
+            "batch_size": FEWER if large else 128,
             "precision": "auto",
             "channels_last": "auto",
         }
