@@ -11,7 +11,7 @@ from leadline.core import DomainError, OptionError
 from leadline.data import Dataset, load
 from leadline.studies import StudyError, random_labels
 from leadline.studies.corruption import SETTINGS, corrupted, interpolation_error
-from leadline.studies.random_labels import _at_chance, _ratio
+from leadline.studies.random_labels import _at_chance
 from tests.tiny import tiny
 
 MODULE = sys.modules["leadline.studies.random_labels"]
@@ -84,14 +84,6 @@ def test_a_failed_construction_stops_before_any_training(
     monkeypatch.setattr(MODULE, "_reading", lambda *arguments: pytest.fail("a reading was taken"))
     with pytest.raises(StudyError, match="interpolate"):
         random_labels(digits)
-
-
-def test_a_ratio_has_an_interval_only_where_every_training_fitted() -> None:
-    assert _ratio([2.0, 3.0, 4.0]).value == 3.0
-    low, high = _ratio([2.0, 3.0, 4.0]).interval or (0.0, 0.0)
-    assert 2.0 <= low < 3.0 < high <= 4.0
-    assert _ratio([2.0, math.nan]).interval is None
-    assert _ratio([2.0]).interval is None
 
 
 def test_chance_is_told_from_learning() -> None:
