@@ -14,6 +14,7 @@ from leadline.core import (
     Bits,
     Categories,
     Classes,
+    Counts,
     DataError,
     Domain,
     DomainError,
@@ -326,3 +327,20 @@ def test_a_table_is_shown_by_its_names() -> None:
     table = Table(Vectors(("age",), (0.0,), (1.0,)), Categories((2,), ("sex",), (("f", "m"),)))
     assert table.show(torch.tensor([41.5, 1.0])) == "age=41.5, sex=m"
     assert Tokens(("a", "b"), 3).show(torch.tensor([0, 1, 0])) == "aba"
+
+
+def test_bits_may_have_names_and_without_them_are_described_as_before() -> None:
+    named, plain = Bits((3,), ("sea", "line", "lead")), Bits((3,))
+    assert named != plain
+    assert named.names == ("sea", "line", "lead")
+    assert plain.names == ()
+    assert domain_from_json(json.loads(json.dumps(named.to_json()))) == named
+    assert plain.to_json() == {"kind": "bits", "size": (3,)}
+    x = torch.tensor([1, 0, 1], dtype=torch.uint8)
+    assert named.show(x) == "sea, lead"
+    assert named.show(0 * x) == "none"
+    assert plain.show(x) == "101"
+    assert named.column(1).names == ("line",)
+    assert Counts(("a", "b")).names == ("a", "b")
+    with pytest.raises(OptionError, match="3 bits, but 2 names"):
+        Bits((3,), ("a", "b"))

@@ -114,8 +114,31 @@ def test_the_vocabulary_is_cut_by_documents_and_by_frequency(tmp_path: Path) -> 
         load(lines, min_df=2)
     with pytest.raises(DataError, match="no word is left"):
         load(lines, level="bags", min_df=20)
-    with pytest.raises(OptionError, match="at least 1"):
-        load(lines, level="bags", min_df=0)
+    for wrong in ({"min_df": -1}, {"min_df": 1.5}, {"max_df": 0}, {"max_df": 2.0}, {"vocabulary": 0}):
+        with pytest.raises(OptionError, match=f"{next(iter(wrong))} (is a whole number|must be at least 1)"):
+            load(lines, level="bags", **wrong)
+
+
+def test_common_words_are_cut_by_number_by_share_and_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "d.cor"
+    path.write_text(
+        "aa bb cc\naa bb\naa dd dd\naa the cc\n" * 3
+    )  # of 12: aa in 12, bb and cc in 6, dd, the in 3
+    assert load(path, max_df=6).domain.vocabulary == ("bb", "cc", "dd", "the")
+    assert load(path, max_df=0.5).domain.vocabulary == ("bb", "cc", "dd", "the")
+    assert load(path, max_df=0.4, min_df=0.1).domain.vocabulary == ("dd", "the")
+    assert load(path, min_df=0.3).domain.vocabulary == ("aa", "bb", "cc")
+    assert load(path, max_df=1.0).domain.vocabulary == ("aa", "bb", "cc", "dd", "the")
+    assert load(path, stop_words="english").domain.vocabulary == ("aa", "bb", "cc", "dd")
+    assert load(path, stop_words="AA, dd").domain.vocabulary == ("bb", "cc", "the")
+    (tmp_path / "mine.txt").write_text("bb\nThe\n")
+    mine = load(path, stop_words="mine.txt")
+    assert mine.domain.vocabulary == ("aa", "cc", "dd")
+    assert load(mine.source, **mine.options).fingerprint == mine.fingerprint
+    with pytest.raises(DataError, match=r"stop_words='min.txt': no such file \(did you mean"):
+        load(path, stop_words="min.txt")
+    with pytest.raises(DataError, match="a larger max_df="):
+        load(path, max_df=1)
 
 
 def test_counts_become_bits_by_occurrence(tmp_path: Path) -> None:
@@ -123,6 +146,7 @@ def test_counts_become_bits_by_occurrence(tmp_path: Path) -> None:
     data = load(tmp_path / "c.dat")
     bits = data.binarize()
     assert same_rows(everything(bits).long(), (counts() > 0).astype(int))
+    assert bits.domain.names == data.domain.vocabulary
     assert load(bits.source, **bits.options).fingerprint == bits.fingerprint
 
 

@@ -134,7 +134,9 @@ def test_log_prob_is_a_distribution_over_bags() -> None:
     x = torch.cartesian_prod(side, side)
     x = x[x.sum(1) < 40]
     assert float(made.exact_log_prob(x).exp().sum()) == pytest.approx(1, abs=1e-6)
-    assert float(made.log_prob(x).exp().sum()) < 1
+    assert float(made.elbo(x).exp().sum()) < 1
+    assert float(made.log_prob(x, 50).exp().sum()) == pytest.approx(1, abs=0.02)
+    assert made.density.kind == "estimate"
 
 
 def test_collapsed_gibbs_visits_assignments_as_often_as_they_are_probable() -> None:
@@ -234,19 +236,19 @@ def test_perplexity_of_a_set_is_that_of_its_parts_put_together() -> None:
         tokens = sum(n for _, n in parts)
         joined = math.exp(sum(n * math.log(value) for value, n in parts) / tokens)
         assert whole.value == pytest.approx(joined, rel=1e-10)
-    assert made.perplexity(x).kind == "upper bound"
-    assert made.perplexity(x, 4).kind == "estimate"
+    assert made.perplexity(x, None).kind == "upper bound"
+    assert made.perplexity(x).kind == made.perplexity(x, 4).kind == "estimate"
 
 
 def test_the_standard_error_of_a_perplexity_is_that_of_drawing_other_documents() -> None:
     made, (x, _) = LDA(Counts(tuple("abcdefghijkl")), topics=3), planted(400)
     x[::2, 6:] = 0  # of unequal lengths
     made.sweep(x)
-    told, N = made.evidence(x).double().numpy(), x.sum(1).numpy()
+    told, N = made.evidence(x, None).double().numpy(), x.sum(1).numpy()
     drawn = np.random.default_rng(0).integers(len(x), size=(2000, len(x)))
     values = np.exp(-told[drawn].sum(1) / N[drawn].sum(1))
-    assert made.perplexity(x).stderr == pytest.approx(values.std(), rel=0.1)
-    assert made.perplexity(x[:1]).stderr is None
+    assert made.perplexity(x, None).stderr == pytest.approx(values.std(), rel=0.1)
+    assert made.perplexity(x[:1], None).stderr is None
 
 
 def test_dirichlet_parameters_are_recovered_and_no_step_lowers_the_likelihood() -> None:

@@ -197,6 +197,17 @@ def test_samples_have_the_probabilities_of_all_states(generator: torch.Generator
     assert torch.equal(model.decode(torch.eye(3)), (lit > 0.5).to(torch.uint8))
 
 
+def test_causes_are_ranked_names_of_what_they_turn_on() -> None:
+    model = NoisyOr(Bits((3,), ("sea", "line", "lead")), causes=2)
+    model.best.strength.copy_(torch.tensor([[0.1, 0.5], [0.7, 0.2], [0.3, 0.9]]))
+    first, second = model.top_words(2)
+    assert [word for word, _ in first] == ["line", "lead"]
+    assert [word for word, _ in second] == ["lead", "sea"]
+    assert second[0][1] == pytest.approx(0.9)
+    with pytest.raises(DomainError, match="no names"):
+        NoisyOr(Bits((3,)), causes=2).top_words()
+
+
 def test_degenerate_data_stay_finite() -> None:
     for x in (torch.zeros(6, 4, dtype=torch.uint8), torch.ones(6, 4, dtype=torch.uint8)):
         for posterior in ("exact", "mean field"):

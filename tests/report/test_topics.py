@@ -21,6 +21,18 @@ def test_a_model_of_words_shows_its_topics_with_their_coherence(name: str) -> No
     assert not parts_section(model, data.domain, None).blocks[0].failed  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("name", ["noisy_or", "mixture"])
+def test_a_model_of_words_that_occur_shows_its_parts_as_words(name: str) -> None:
+    data = tiny("counts").binarize()
+    model = ll.build(name, data)
+    section = parts_section(model, data.domain, data)
+    assert section is not None
+    assert section.title == "Components"
+    assert not section.blocks[0].failed
+    assert all(word in str(section.blocks[0].picture) for word in data.domain.names)
+    assert "NPMI" in str(section.blocks[0].picture)
+
+
 @pytest.mark.parametrize(("name", "kind"), [("mixture", "images"), ("noisy_or", "bits"), ("mixture", "bits")])
 def test_components_over_pictures_are_shown_as_pictures(name: str, kind: str) -> None:
     data = tiny(kind)

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from torch import Tensor
 
-from leadline.core import Categories, Counts, Domain, OptionError, Table, Tokens
+from leadline.core import Categories, Domain, OptionError, Table, Tokens
 from leadline.training.files import whole_file
 
 __all__ = [
@@ -169,13 +169,11 @@ def _record(domain: Domain, sample: Tensor) -> dict[str, Any]:
     """Return one sample as named values, as a file of the data would hold them."""
     if isinstance(domain, Tokens):
         return {"text": domain.show(sample)}
-    if isinstance(domain, Counts):
-        return dict(zip(domain.vocabulary, sample.tolist(), strict=True))
     if isinstance(domain, Table):
         split = domain.reals.dims
         return _record(domain.reals, sample[:split]) | _record(domain.categories, sample[split:])
     values = sample.flatten().tolist()
-    names = getattr(domain, "columns", ()) or [f"x{i}" for i in range(len(values))]
+    names = domain.names or [f"x{i}" for i in range(len(values))]
     if isinstance(domain, Categories) and domain.values:
         values = [known[int(value)] for known, value in zip(domain.values, values, strict=True)]
     elif isinstance(domain, Categories):

@@ -54,6 +54,11 @@ class Vectors(Domain):
         return (len(self.columns),)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the columns."""
+        return self.columns
+
+    @property
     def dtype(self) -> torch.dtype:
         """Return float32."""
         return torch.float32
@@ -126,6 +131,11 @@ class Categories(Domain):
         return (len(self.sizes),)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the columns, if they have any."""
+        return self.columns
+
+    @property
     def dtype(self) -> torch.dtype:
         """Return int64."""
         return torch.int64
@@ -193,6 +203,11 @@ class Table(Domain):
     def shape(self) -> tuple[int, ...]:
         """Return (d,)."""
         return (self.reals.dims + self.categories.dims,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the columns, real ones first."""
+        return self.reals.names + self.categories.names
 
     @property
     def dtype(self) -> torch.dtype:

@@ -55,6 +55,11 @@ class Domain(ABC):
         return None
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return what the dimensions are called, in flat order; nothing if they have no names."""
+        return ()
+
+    @property
     def planes(self) -> tuple[int, int, int] | None:
         """Return (channels, height, width) if a sample is a picture, else None."""
         return None

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from leadline.core.domain import Domain, float_like
+from leadline.core.errors import OptionError
 from leadline.core.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Likelihood
 
 __all__ = ["Bits", "Images"]
@@ -108,11 +109,20 @@ class Bits(Domain):
 
     Args:
         size: Shape of one sample; (channels, height, width) makes it a picture.
+        columns: What each bit is called, in flat order, such as the word whose presence it tells; or nothing.
+
+    Raises:
+        OptionError: If there are names, but not one a bit.
     """
 
     size: tuple[int, ...]
+    columns: tuple[str, ...] = ()
     kind: ClassVar[str] = "bits"
     heads: ClassVar[tuple[str, ...]] = ("bernoulli",)
+
+    def __post_init__(self) -> None:
+        if self.columns and len(self.columns) != self.dims:
+            raise OptionError(f"{self} has {self.dims} bits, but {len(self.columns)} names")
 
     def __str__(self) -> str:
         return f"Bits({'x'.join(str(side) for side in self.size)})"
@@ -121,6 +131,11 @@ class Bits(Domain):
     def shape(self) -> tuple[int, ...]:
         """Return the shape of one sample."""
         return self.size
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the bits, if they have any."""
+        return self.columns
 
     @property
     def dtype(self) -> torch.dtype:
@@ -144,7 +159,7 @@ class Bits(Domain):
 
     def column(self, dim: int) -> "Bits":
         """Return the domain of one bit."""
-        return Bits((1,) * len(self.size))
+        return Bits((1,) * len(self.size), self.columns[dim : dim + 1])
 
     def shrunken(self) -> "Bits":
         """Return eight bits, as a 2 x 4 picture if this is a picture."""
@@ -171,8 +186,14 @@ class Bits(Domain):
         """Return -d log 2, in nats."""
         return -self.dims * math.log(2)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain description that `domain_from_json` reads back; names only where there are some."""
+        return {key: value for key, value in super().to_json().items() if key != "columns" or value}
+
     def show(self, sample: Tensor) -> str:
-        """Return the bits of one sample."""
+        """Return the bits of one sample, or the names of those that are 1."""
+        if self.columns:
+            return ", ".join(self.columns[i] for i in sample.flatten().nonzero().flatten().tolist()) or "none"
         return "".join(str(int(bit)) for bit in sample.flatten()[:64])
 
 

@@ -35,6 +35,11 @@ class Counts(Domain):
         return (len(self.vocabulary),)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return the words."""
+        return self.vocabulary
+
+    @property
     def dtype(self) -> torch.dtype:
         """Return int64."""
         return torch.int64

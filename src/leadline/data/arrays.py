@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.core import DataError, Domain
+from leadline.core import Bits, DataError, Domain
 from leadline.data.assemble import assembled
 from leadline.data.dataset import Dataset, Split
 from leadline.data.found import Ask, Found, Part, vectors_of
@@ -246,9 +246,10 @@ def _places(name: str, good: Array | None) -> Callable[[int], str]:
 def _domain(arrays: dict[str, Array], means: Meaning, parts: dict[str, Part]) -> Callable[[Split], Domain]:
     """Return the function that makes the domain; what categories there are follows from all parts."""
     samples = [part.data.x for part in parts.values() if isinstance(part.data.x, Tensor)]
+    names, size = tuple(str(item) for item in arrays.get("columns", np.arange(0))), samples[0][0].numel()
     if means.kind == "vectors":
-        size = samples[0].shape[1]
-        names = [str(item) for item in arrays.get("columns", np.arange(0))]
-        return vectors_of(tuple(names) if len(names) == size else tuple(f"x{i}" for i in range(size)))
+        return vectors_of(names if len(names) == size else tuple(f"x{i}" for i in range(size)))
     domain = means.domain(samples)
+    if isinstance(domain, Bits) and len(names) == size:
+        domain = replace(domain, columns=names)
     return lambda train: domain

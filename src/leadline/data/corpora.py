@@ -85,8 +85,9 @@ def read_bags(
     *,
     vocab: str | None = None,
     vocabulary: int | None = None,
-    min_df: int = 1,
-    stop_words: bool = False,
+    min_df: int | float = 1,
+    max_df: int | float = 1.0,
+    stop_words: bool | str = False,
     transpose: bool = False,
 ) -> Found:
     """Return the documents of an LDA-C file or of a sparse matrix.
@@ -97,14 +98,16 @@ def read_bags(
         ask: What every reader is asked.
         vocab: A file with a word a line; else NAME.vocab, NAME.tokens or vocab.txt beside it; else numbers.
         vocabulary: Most words: the most frequent are kept.
-        min_df: Fewest documents that a word must occur in.
-        stop_words: Whether common English words are left out.
+        min_df: Fewest documents that a word must occur in: a number, or a share below 1.
+        max_df: Most documents that it may occur in: a number, or a share.
+        stop_words: Words that are left out: true or "english" for common English ones, words with commas
+            between, or a file.
         transpose: Whether the rows of a matrix are words, its columns documents.
 
     Raises:
         DataError: If a line or value is wrong; file and line are named.
     """
-    how = Cut(vocabulary, min_df, stop_words=stop_words)
+    how = Cut(vocabulary, min_df, max_df, stop_words=stop_words)
     bags, words, place = bags_of_file(path, ask.faults, vocab, transpose=transpose)
     return _found(path.name.split(".")[0], {"train": (bags, place)}, words, how, ask)
 
@@ -114,8 +117,9 @@ def read_documents(
     ask: Ask,
     *,
     vocabulary: int | None = None,
-    min_df: int = 1,
-    stop_words: bool = False,
+    min_df: int | float = 1,
+    max_df: int | float = 1.0,
+    stop_words: bool | str = False,
 ) -> Found:
     """Return the texts of a folder as bags of words: a file a document, a sub-folder a class.
 
@@ -124,15 +128,17 @@ def read_documents(
             file, a document a line.
         ask: What every reader is asked.
         vocabulary: Most words: the most frequent are kept.
-        min_df: Fewest documents that a word must occur in.
-        stop_words: Whether common English words are left out.
+        min_df: Fewest documents that a word must occur in: a number, or a share below 1.
+        max_df: Most documents that it may occur in: a number, or a share.
+        stop_words: Words that are left out: true or "english" for common English ones, words with commas
+            between, or a file.
 
     Raises:
         DataError: If a file is not UTF-8, or there are no words.
     """
     if not path.is_dir():
-        return read_lines(path, ask, Cut(vocabulary, min_df, stop_words=stop_words))
-    how = Cut(vocabulary, min_df, stop_words=stop_words)
+        return read_lines(path, ask, Cut(vocabulary, min_df, max_df, stop_words=stop_words))
+    how = Cut(vocabulary, min_df, max_df, stop_words=stop_words)
     there = listed(path, ask.faults, TEXTS, "texts")
     parts, texts, labels = {}, [], {}
     for split, files in there.files.items():
@@ -173,8 +179,9 @@ def read_windows_or_lines(
     level: str = "char",
     length: int = 128,
     vocabulary: int | None = None,
-    min_df: int = 1,
-    stop_words: bool = False,
+    min_df: int | float = 1,
+    max_df: int | float = 1.0,
+    stop_words: bool | str = False,
 ) -> Found:
     """Return the windows of a text, or with `level="bags"` its lines as documents.
 
@@ -184,13 +191,15 @@ def read_windows_or_lines(
         level: "char" or "word" for windows of tokens; "bags" for a bag of words a line.
         length: Tokens in a window, at least 2.
         vocabulary: Most tokens or words.
-        min_df: Fewest lines that a word must occur in; for bags.
-        stop_words: Whether common English words are left out; for bags.
+        min_df: Fewest lines that a word must occur in: a number, or a share below 1; for bags.
+        max_df: Most lines that it may occur in: a number, or a share; for bags.
+        stop_words: Words that are left out: true or "english" for common English ones, words with commas
+            between, or a file; for bags.
     """
     if level == "bags":
-        return read_lines(path, ask, Cut(vocabulary, min_df, stop_words=stop_words))
-    if min_df != 1 or stop_words:
-        raise OptionError('min_df and stop_words are for level="bags", a document a line')
+        return read_lines(path, ask, Cut(vocabulary, min_df, max_df, stop_words=stop_words))
+    if (min_df, max_df, stop_words) != (1, 1.0, False):
+        raise OptionError('min_df, max_df and stop_words are for level="bags", a document a line')
     return read_text(path, ask, level=level, length=length, vocabulary=vocabulary)
 
 

@@ -226,7 +226,9 @@ class Dataset:
         if threshold is not None and not math.isfinite(threshold):
             raise OptionError(f"threshold must be a finite number, got {threshold}")
         step = "binarize" if threshold is None else f"binarize:{float(threshold)!r}"
-        return self._converted(Bits(self.domain.shape), _Above(_middle(self.domain, threshold)), step)
+        return self._converted(
+            Bits(self.domain.shape, self.domain.names), _Above(_middle(self.domain, threshold)), step
+        )
 
     def vectors(self) -> "Dataset":
         """Return the data as real Vectors: pixels as columns, categories one-hot."""
@@ -237,7 +239,8 @@ class Dataset:
         plain = _Plain(self.domain)
         sample = plain(self.train.head(MOST_MEASURED).x)  # type: ignore[arg-type]
         mean, scale = moments(sample)
-        names = tuple(f"x{i}" for i in range(sample.shape[1]))
+        own = self.domain.names if isinstance(self.domain, Bits) else ()
+        names = own or tuple(f"x{i}" for i in range(sample.shape[1]))
         return self._converted(Vectors(names, mean, scale), plain, "vectors")
 
     def _converted(self, domain: Domain, function: Callable[[Tensor], Tensor], step: str) -> "Dataset":

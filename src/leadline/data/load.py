@@ -107,8 +107,8 @@ def load(
     own = {key: value for key, value in options.items() if key != "convert"}
     for key, value in own.items():
         _check_option(source, key, value)
-    for file in ("test", "vocab"):
-        if own.get(file) is not None:
+    for file in ("test", "vocab", "stop_words"):
+        if isinstance(own.get(file), str) and not (file == "stop_words" and _names_words(own[file])):
             own[file] = str(_beside(Path(place), file, str(own[file])))
     ask = Ask(seed, limit, Faults(skip_bad))
     try:
@@ -165,6 +165,11 @@ def _check_option(source: Source, key: str, value: object) -> None:
         raise OptionError(
             f"{key}={value!r} should be {hint if isinstance(hint, UnionType) else hint.__name__}"
         )
+
+
+def _names_words(text: str) -> bool:
+    """Return whether stop words are given by themselves and not by a file."""
+    return text == "english" or "," in text
 
 
 def _beside(path: Path, option: str, name: str) -> Path:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from leadline.core import Counts, OptionError
+from leadline.core import Bits, Counts, OptionError
 from leadline.data import Dataset
 
 __all__ = ["coherence"]
@@ -29,16 +29,18 @@ def coherence(topics: Sequence[Sequence[str]], data: Dataset, kind: str = "npmi"
 
     Args:
         topics: The words of each topic, the most probable first; at least two.
-        data: Bags of words.
+        data: Bags of words, or bits that have names.
         kind: "npmi", or "umass", in nats and below zero for words that seldom meet.
 
     Raises:
         OptionError: If a word is not in the vocabulary, a topic has fewer than two, or the kind is unknown.
-        DomainError: If samples are not bags of words.
+        DomainError: If samples are neither.
     """
     if kind not in ("npmi", "umass"):
         raise OptionError(f'kind={kind!r}: give "npmi" or "umass"')
-    place = {word: number for number, word in enumerate(data.domain.require(Counts).vocabulary)}
+    named = isinstance(data.domain, Bits) and data.domain.names
+    names = named or data.domain.require(Counts).vocabulary
+    place = {word: number for number, word in enumerate(names)}
     unknown = next((word for words in topics for word in words if word not in place), None)
     if unknown is not None:
         raise OptionError(f'"{unknown}" is not a word of {data.name}')

@@ -8,14 +8,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from leadline.core import Counts, Domain, Images, has_verb
+from leadline.core import Bits, Counts, Domain, Images, has_verb
 from leadline.data import Dataset
 from leadline.measures.coherence import coherence
 from leadline.reports.parts import Block, Section, attempt, figure_block, number, samples_block
 
 __all__ = ["parts_section", "topics_figure"]
 
-_JUDGED, _PARTICLES = 100, 10
+_JUDGED = 100
 _WORDS, _MOST_SHOWN, _ACROSS, _LEVELS = 10, 40, 4, 256
 
 
@@ -44,7 +44,12 @@ def parts_section(model: nn.Module, domain: Domain, data: Dataset | None) -> Sec
     speaker: Any = model
     if has_verb(model, "top_words") and isinstance(domain, Counts):
         lead = "Each topic is a distribution over words: its most probable ones, the largest topics first."
-        return Section("Topics", lead, attempt("Topics", lambda: list(_topics(speaker, data))))
+        return Section("Topics", lead, attempt("Topics", lambda: list(_topics(speaker, data, "topic"))))
+    if has_verb(model, "top_words") and isinstance(domain, Bits) and domain.names:
+        lead = "What each component or cause turns on, most surely first, with the probability."
+        return Section(
+            "Components", lead, attempt("Components", lambda: list(_topics(speaker, data, "part")))
+        )
     means = getattr(model, "means", None) if domain.planes is not None else None
     if isinstance(means, torch.Tensor) and tuple(means.shape[1:]) == domain.shape:
         lead = "The mean of each component, or what each cause turns on."
@@ -52,10 +57,10 @@ def parts_section(model: nn.Module, domain: Domain, data: Dataset | None) -> Sec
     return None
 
 
-def _topics(model: Any, data: Dataset | None) -> Iterator[Block]:
+def _topics(model: Any, data: Dataset | None, called: str) -> Iterator[Block]:
     """Give the topics as bars, ordered by their share of the test documents, with their coherence."""
     topics = model.top_words(_WORDS)
-    order, titles = list(range(len(topics))), [f"topic {k + 1}" for k in range(len(topics))]
+    order, titles = list(range(len(topics))), [f"{called} {k + 1}" for k in range(len(topics))]
     caption = ""
     if data is not None:
         share = model.encode(data.test.head(500).x).mean(0)
@@ -77,7 +82,7 @@ def _topics(model: Any, data: Dataset | None) -> Iterator[Block]:
 def _perplexity(model: Any, data: Dataset) -> str:
     """Return a sentence on how well held-out words are predicted."""
     x = data.test.head(_JUDGED).x
-    told, bound = model.perplexity(x, samples=_PARTICLES), model.perplexity(x)
+    told, bound = model.perplexity(x), model.perplexity(x, samples=None)
     return (
         f" Perplexity per token of {len(x)} test documents: {told.value:.5g}"
         f"{'' if told.stderr is None else f', standard error {told.stderr:.2g} over documents'}"

@@ -2,8 +2,8 @@ r"""Latent Dirichlet allocation: a document is a mixture of topics, a topic a di
 
     theta ~ D(alpha),  z_i ~ theta,  w_i ~ topic z_i,  topic_k ~ D(eta),  number of tokens ~ negative binomial
 
-`log_prob` is that of a bag of words under the mean topics, with theta integrated out: a lower bound by
-q(theta) q(z), or with `samples` an unbiased left-to-right estimate.
+`log_prob` is that of a bag of words under the mean topics, with theta integrated out: a left-to-right
+estimate whose exponential is unbiased, or a lower bound by q(theta) q(z).
 
 Symbols:
     n documents, V words, K topics, N tokens of a document, x (n, V) counts, s (V, K) Dirichlet parameters
@@ -35,6 +35,7 @@ from leadline.inference.topic_chains import left_to_right, log_joint, step
 from leadline.inference.topics import counted_evidence, infer, prepare
 from leadline.models.graphical.documents import Documents, documents_of, seeds_of
 from leadline.models.graphical.lengths import Lengths, bags_of, log_orders
+from leadline.models.graphical.rankings import Ranking, ranked
 
 __all__ = ["LDA"]
 
@@ -42,6 +43,7 @@ Method = Literal["variational", "online", "gibbs"]
 METHODS = ("variational", "online", "gibbs")
 _STEPS, _CLOSE, _SCORED_STEPS, _SCORED_CLOSE = 100, 1e-3, 2000, 1e-8
 _DELAY, _FORGETTING = 1.0, 0.7  # tau and kappa of Hoffman et al. (2010), table 1
+_PARTICLES = 10  # of the left-to-right estimate, by default
 _KEPT, _BURNT = 0.02, 5.0  # weight of the newest state in a chain's mean topics: at least, and at first
 
 
@@ -171,13 +173,13 @@ class LDA(nn.Module):
         return bags_of(theta @ self.topics, tokens, generator)
 
     def log_prob(
-        self, x: Tensor, samples: int | None = None, generator: torch.Generator | None = None
+        self, x: Tensor, samples: int | None = _PARTICLES, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return log p(bag) of each document, in nats: (n, V) -> (n,).
 
         Args:
             x: Counts.
-            samples: Particles of the left-to-right estimate; without it a lower bound is returned.
+            samples: Particles of the left-to-right estimate; None for the variational lower bound.
             generator: Source of the particles' draws; without it they follow from each document itself.
         """
         tokens = self.evidence(x, samples, generator)
@@ -197,14 +199,14 @@ class LDA(nn.Module):
     @property
     def density(self) -> Density:
         """Return the kind of `log_prob`."""
-        return Density("lower bound", "variational bound of each document")
+        return Density("estimate", f"left to right, {_PARTICLES} particles, a little low on average")
 
     def elbo(self, x: Tensor) -> Tensor:
         """Return the variational bound on log p(bag), in nats: (n, V) -> (n,)."""
-        return self.log_prob(x)
+        return self.log_prob(x, None)
 
     def evidence(
-        self, x: Tensor, samples: int | None = None, generator: torch.Generator | None = None
+        self, x: Tensor, samples: int | None = _PARTICLES, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return log p(words in their order | topics), bound or estimate as in `log_prob`: (n, V) -> (n,)."""
         documents = documents_of(self.domain.checked(x))
@@ -233,7 +235,7 @@ class LDA(nn.Module):
         tokens = torch.tensor(rows, dtype=torch.float64)
         return (tokens + log_orders(x) + self.length.log_prob(x.sum(1))).to(self.strength)
 
-    def perplexity(self, x: Tensor, samples: int | None = None) -> Quantity:
+    def perplexity(self, x: Tensor, samples: int | None = _PARTICLES) -> Quantity:
         """Return exp of minus log p(words) per token over all documents, as a bound or an estimate.
 
         Its standard error is that of the choice of documents (n, V).
@@ -248,14 +250,9 @@ class LDA(nn.Module):
         error = value * spread if n > 1 else None
         return Quantity(value, "per token", kind, stderr=error, samples=tokens, protocol=how)
 
-    def top_words(self, count: int = 10) -> list[list[tuple[str, float]]]:
+    def top_words(self, count: int = 10) -> Ranking:
         """Return the most probable words of each topic with their probabilities."""
-        weights, places = self.topics.topk(min(count, self.domain.dims), 1)
-        names = self.domain.vocabulary
-        return [
-            [(names[w], p) for w, p in zip(row, values, strict=True)]
-            for row, values in zip(places.tolist(), weights.tolist(), strict=True)
-        ]
+        return ranked(self.topics, self.domain, count)
 
     def pyldavis(self, x: Tensor) -> dict[str, Any]:
         """Return the five arrays from which pyLDAvis draws its map of topics, by their names there."""

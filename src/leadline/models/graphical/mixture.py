@@ -28,6 +28,7 @@ from leadline.inference.gaussians import Gaussians, widened
 from leadline.models.graphical.discrete import Discrete, one_hot
 from leadline.models.graphical.em import EM, checked_options
 from leadline.models.graphical.lengths import Lengths, bags_of, checked_counts, log_orders
+from leadline.models.graphical.rankings import Ranking, ranked
 from leadline.models.graphical.student import Students
 
 __all__ = ["Mixture"]
@@ -188,18 +189,17 @@ class Mixture(EM):
         """Return the Bayesian information criterion on `x`, in nats; the lower the better."""
         return self.best.free_parameters * math.log(x.shape[0]) - 2 * float(self.log_prob(x).double().sum())
 
-    def top_words(self, count: int = 10) -> list[list[tuple[str, float]]]:
+    def top_words(self, count: int = 10) -> Ranking:
         """Return the most probable words of each component with their probabilities.
 
+        Of bags a word is probable as the next one, of bits as being there at all.
+
         Raises:
-            DomainError: If samples are not bags of words.
+            DomainError: If samples are neither bags of words nor bits that have names.
         """
-        names = self.domain.require(Counts).vocabulary
-        weights, places = self.best.log_p.exp().topk(min(count, len(names)), 1)
-        return [
-            [(names[w], p) for w, p in zip(row, values, strict=True)]
-            for row, values in zip(places.tolist(), weights.tolist(), strict=True)
-        ]
+        self.domain.require(Counts, Bits)
+        words = self.best.log_p.exp() if self.length is not None else self.means.flatten(1)
+        return ranked(words, self.domain, count)
 
     def _made(self, degrees: float | None, floor: float) -> Any:
         """Return new components."""

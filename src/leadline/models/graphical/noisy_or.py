@@ -38,6 +38,7 @@ from leadline.inference.noisy_or import (
     upper_bound,
 )
 from leadline.models.graphical.em import EM, checked_options
+from leadline.models.graphical.rankings import Ranking, ranked
 
 __all__ = ["NoisyOr"]
 
@@ -174,6 +175,14 @@ class NoisyOr(EM):
     def means(self) -> Tensor:
         """Return the probability that each cause alone turns on each finding, (K, *shape)."""
         return self.best.strength.T.unflatten(1, self.domain.shape)
+
+    def top_words(self, count: int = 10) -> Ranking:
+        """Return what each cause alone turns on most surely, with the probability.
+
+        Raises:
+            DomainError: If the bits have no names.
+        """
+        return ranked(self.best.strength.T, self.domain, count)
 
     def posterior(self, x: Tensor, method: str = "auto", generator: torch.Generator | None = None) -> Tensor:
         """Return the probability of each cause given the findings: (n, *shape) -> (n, K).
