@@ -15,7 +15,9 @@ A Gibbs draw makes 3 * 64 operations on three rows of 256 bytes, of which the wo
 cache (the table of 10,473 words is 2.7 MB). Measured 54 ns: beside the vectors a chain that nothing shortens,
 sum, random number, search (branches that cannot be foreseen) and division.
 
-Run: python -m bench.lda [variational|gibbs] [path of ap.dat]
+`quality` trains nothing of a peer: the held-out perplexity of each way to learn, run until it has settled.
+
+Run: python -m bench.lda [variational|gibbs|quality] [path of ap.dat]
 """
 
 import statistics
@@ -33,6 +35,7 @@ from bench.common import seconds
 AP = Path(__file__).parents[2] / "shared" / "data" / "topics" / "ap" / "ap.dat"
 TOPICS, PASSES, ROUNDS, SWEEPS, HELD, PARTICLES = 50, 20, 3, 40, 150, 10
 ALPHA, ETA = 0.1, 0.01
+SETTLED = {"variational": 200, "online": 40, "gibbs": 300}  # most passes
 
 
 def cost(data: ll.Dataset, strength: Tensor) -> float:
@@ -118,6 +121,28 @@ def gibbs(data: ll.Dataset) -> None:
     judged([a / b for a, b in zip(ours, theirs, strict=True)], 0.7, our_cost, their_cost)
 
 
+def quality(data: ll.Dataset) -> None:
+    """Print the held-out perplexity of each way to learn, from several starts, over all test documents."""
+    x, sparse = data.test.x[torch.arange(len(data.test))], data.train.x.sparse()
+    print(f"{TOPICS} topics, {len(x)} test documents, {ROUNDS} starts")
+    for method, most in SETTLED.items():
+        values, bounds, passes = [], [], []
+        for seed in range(ROUNDS):
+            torch.manual_seed(seed)
+            model = ll.build("lda", data, topics=TOPICS, method=method, alpha=ALPHA, eta=ETA)
+            taken = 0
+            while taken < most and not model.converged:
+                model.sweep(sparse)
+                taken += 1
+            passes.append(taken)
+            values.append(model.perplexity(x))
+            bounds.append(model.perplexity(x, None))
+        told = ", ".join(f"{value.value:.0f}" for value in values)
+        held = ", ".join(f"{value.value:.0f}" for value in bounds)
+        print(f"  {method:<12} {passes} passes: perplexity {told} (standard error over documents "
+              f"{values[0].stderr:.0f}), by the bound at most {held}")  # fmt: skip
+
+
 def last_state(model: torch.nn.Module, words: np.ndarray) -> Tensor:
     """Return counts plus prior of the topics of the tokens as they now stand, (words, K)."""
     counts = np.full(model.strength.shape, ETA, np.float32)
@@ -138,8 +163,8 @@ def main() -> None:
     """Run one part or both."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    parts = {"variational": variational, "gibbs": gibbs}
-    chosen = [name for name in sys.argv[1:] if name in parts] or list(parts)
+    parts = {"variational": variational, "gibbs": gibbs, "quality": quality}
+    chosen = [name for name in sys.argv[1:] if name in parts] or ["variational", "gibbs"]
     path = next((name for name in sys.argv[1:] if name not in parts), str(AP))
     data = ll.load(path)
     for method in ("variational", "gibbs"):  # compile

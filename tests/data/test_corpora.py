@@ -153,10 +153,10 @@ def test_counts_become_bits_by_occurrence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("2 0:1 1:2\n3 0:1 1:1\n", r"c.dat, line 2: says 3 words but holds 2; is it cut off"),
+        ("2 0:1 1:2\n3 0:1 1:1\n", r"c.dat, line 2: says 3 words but holds 2 .is it cut off"),
         ("1 0:1\n\n1 0;1\n", r"c.dat, line 3: .*word:count"),
         ("1 0:1\n1 -1:1\n", r"c.dat, line 2"),
-        ("1 0:1\n1 9:1\n", r"c.dat, line 2: names word 9, but the vocabulary holds 3"),
+        ("1 0:1\n1 9:1\n", r"c.dat, line 2: names word 9, but vocab.txt lists words 0 to 2; .* vocab="),
         ("1 0:1\n1 0:99999999999999999999\n", r"c.dat, line 2"),
         ("", "empty"),
         ("\n\n", "empty"),
@@ -196,7 +196,7 @@ def test_hostile_files_are_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="Matrix Market"):
             load(market)
     market.write_text("%%MatrixMarket matrix coordinate real general\n5 5 1\n1 1 0.5\n")
-    with pytest.raises(DataError, match=r"0\.5 is no count"):
+    with pytest.raises(DataError, match=r"c.mtx, row 0, column 0: 0\.5 is no count"):
         load(market)
     file = tmp_path / "c.npz"
     arrays = {"format": np.array(b"csr"), "shape": np.array([3, 2]), "data": np.ones(3, np.int64)}
@@ -216,11 +216,51 @@ def test_hostile_files_are_refused_in_one_line(tmp_path: Path) -> None:
         load(tmp_path / "cut.npz")
 
 
+@pytest.mark.parametrize("form", ["mtx", "csr", "csc", "coo"])
+@pytest.mark.parametrize("value", [-2.0, 0.5, np.nan, np.inf])
+def test_a_value_that_is_no_count_is_named_by_row_and_column(form: str, value: float, tmp_path: Path) -> None:
+    table = counts().astype(float)
+    table[3, 2] = value
+    path = tmp_path / f"c.{'mtx' if form == 'mtx' else 'npz'}"
+    if form == "mtx":
+        mmwrite(path, coo_matrix(table))
+    else:
+        save_npz(path, {"csr": csr_matrix, "csc": csc_matrix, "coo": coo_matrix}[form](table))
+    with pytest.raises(DataError, match=f"row 3, column 2: {value} is no count of words") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_empty_documents_and_words_that_none_names_are_told_and_stop_nothing(tmp_path: Path) -> None:
+    (tmp_path / "c.dat").write_text("1 0:1\n0\n2 0:1 1:2\n" * 5)
+    (tmp_path / "c.vocab").write_text("a\nb\nc\nd\n")
+    data = load(tmp_path / "c.dat")
+    told = "\n".join(data.problems)
+    assert "5 of 15 documents hold none of the words" in told
+    assert "c.vocab lists words 0 to 3, but no document names one beyond 1" in told
+    assert data.domain.vocabulary == ("a", "b")
+    model = ll.build("lda", data, topics=2)
+    model.sweep(data.train.x.sparse())  # type: ignore[operator, union-attr]
+    assert bool(model.log_prob(everything(data)).isfinite().all())  # type: ignore[operator]
+
+
+def test_a_text_that_is_not_utf_8_is_named_and_can_be_left_out(tmp_path: Path) -> None:
+    for i in range(5):
+        (tmp_path / f"{i}.txt").write_text("some words")
+    (tmp_path / "3.txt").write_bytes(b"ok\ncaf\xe9")
+    (tmp_path / "4.txt").write_text("")
+    with pytest.raises(DataError, match=r"3\.txt, line 2: byte 0xe9 is not UTF-8; convert the file"):
+        load(tmp_path)
+    data = load(tmp_path, skip_bad=True)
+    assert data.skipped == 2
+    assert any("4.txt: the file is empty" in line for line in data.problems)
+
+
 @pytest.mark.parametrize("shape", [(10**9, 3), (3, 10**9), (10**9, 10**9)])
 def test_a_matrix_that_claims_more_than_can_be_held_is_refused_before_it_is_built(
     tmp_path: Path, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leadline.data.corpora.available", lambda: 1 << 34)
+    monkeypatch.setattr("leadline.data.matrices.available", lambda: 1 << 34)
     header = "%%MatrixMarket matrix coordinate integer general"
     (tmp_path / "c.mtx").write_text(f"{header}\n{shape[0]} {shape[1]} 2\n1 1 1\n2 1 1\n")
     place = np.array([0, 1])

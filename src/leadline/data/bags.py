@@ -5,6 +5,7 @@ Symbols:
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,16 +90,19 @@ class Bags(Stream):
         return int(self.starts.nbytes + self.words.nbytes + self.counts.nbytes)
 
 
-def counts_of(values: Array, place: str) -> Array:
-    """Return values as whole numbers.
+def counts_of(values: Array, place: Callable[[int], str]) -> Array:
+    """Return values (z,) as whole numbers; `place` says where value i stands.
 
     Raises:
         DataError: If one is negative or not whole; it is named.
     """
     if values.dtype.kind not in "biuf":
-        raise DataError(f"{place}: values of type {values.dtype} are no counts")
+        raise DataError(f"{place(0)}: values of type {values.dtype} are no counts")
     with np.errstate(invalid="ignore"):
         bad = ~((values >= 0) & (values == np.floor(values)) & (values < 1 << 53))
     if bad.any():
-        raise DataError(f"{place}: {values[bad][0]} is no count of words; counts are whole numbers from 0")
+        first = int(bad.argmax())
+        raise DataError(
+            f"{place(first)}: {values[first]} is no count of words; counts are whole numbers from 0"
+        )
     return values.astype(np.int64)

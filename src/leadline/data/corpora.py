@@ -5,23 +5,20 @@ Symbols:
 """
 
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.io import mminfo, mmread
-from scipy.sparse import coo_matrix, csc_matrix, csr_matrix, issparse
+from scipy.sparse import csr_matrix
 
 from leadline.core import Counts, DataError, OptionError
-from leadline.data.bags import Bags, counts_of
+from leadline.data.bags import Bags
 from leadline.data.dataset import Split
 from leadline.data.folder import SUFFIXES, listed
 from leadline.data.found import Ask, Faults, Found, Part, numbered
-from leadline.data.memory import available, spoken
-from leadline.data.npy import read_npz
+from leadline.data.matrices import is_sparse, market, scipy_sparse
 from leadline.data.text import bytes_of_file, read_text, text_of
 from leadline.data.vocabulary import MOST_LISTED, Cut, bagged, cut, listed_words, words_of
 
@@ -40,34 +37,13 @@ LDAC = re.compile(r"\.(dat|ldac|lda-c)(\.gz)?$", re.IGNORECASE)
 MATRIX = re.compile(r"\.mtx$", re.IGNORECASE)
 TEXTS = (".txt", ".text")
 LINE = re.compile(r"\d+(?:[ \t]+\d{1,9}:\d{1,9})*")
-SPARSE_KEYS: dict[str, tuple[str, ...]] = {
-    "x": ("data",),
-    "indices": ("indices",),
-    "indptr": ("indptr",),
-    "row": ("row",),
-    "col": ("col",),
-    "shape": ("shape",),
-    "format": ("format",),
-}
-MOST_ROWS = 1 << 31
-_BYTES_OF_PLACE = 64  # of a row or column while it is read, cut and split
-DAMAGE = (ValueError, OSError, OverflowError, TypeError, MemoryError, EOFError, IndexError)
 
 
 def holds_bags(path: Path) -> bool:
     """Return whether `path` is an LDA-C file, a Matrix Market file or a sparse matrix of scipy."""
     if not path.is_file():
         return False
-    return bool(LDAC.search(path.name) or MATRIX.search(path.name)) or _is_sparse(path)
-
-
-def _is_sparse(path: Path) -> bool:
-    """Return whether a .npz file holds a sparse matrix as scipy.sparse.save_npz writes it."""
-    if path.suffix != ".npz" or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
-    return {"format.npy", "shape.npy", "data.npy"} <= names
+    return bool(LDAC.search(path.name) or MATRIX.search(path.name)) or is_sparse(path)
 
 
 def holds_documents(path: Path) -> bool:
@@ -221,10 +197,10 @@ def bags_of_file(
     if LDAC.search(path.name):
         if transpose:
             raise OptionError("transpose is for matrices; an LDA-C file holds a document a line")
-        matrix, lines = _ldac(path, faults, len(names[1]) if names else None)
+        matrix, lines = _ldac(path, faults, names)
         place = lambda i: f"{path.name}, line {lines[i]}"  # noqa: E731
     else:
-        matrix = _market(path) if MATRIX.search(path.name) else _scipy(path)
+        matrix = market(path) if MATRIX.search(path.name) else scipy_sparse(path)
         matrix = csr_matrix(matrix.T) if transpose else matrix
         place = numbered(path.name, "row")
     if 0 in matrix.shape:
@@ -277,11 +253,14 @@ def _paths(root: Path, files: list[str]) -> Callable[[int], str]:
     return lambda i: str(root / files[i])
 
 
-def _ldac(path: Path, faults: Faults, size: int | None) -> tuple[csr_matrix, list[int]]:
+def _ldac(
+    path: Path, faults: Faults, names: tuple[Path, tuple[str, ...]] | None
+) -> tuple[csr_matrix, list[int]]:
     """Return the counts of an LDA-C file, and the line of each document."""
+    size = len(names[1]) if names else None
     data = bytes_of_file(path)
     if not data.strip():
-        raise DataError(f"{path}: the file is empty")
+        raise DataError(f"{path}: the file is empty; a line is M word:count word:count ..., a document")
     starts, lines, pairs = [0], [], []
     for number, raw in enumerate(data.decode("ascii", "replace").splitlines(), 1):
         line = raw.strip()
@@ -292,7 +271,7 @@ def _ldac(path: Path, faults: Faults, size: int | None) -> tuple[csr_matrix, lis
         if not fault:
             row = np.array(line.replace(":", " ").split()[1:], np.int64).reshape(-1, 2)
             if size is not None and len(row) and row[:, 0].max() >= size:
-                fault = f"names word {row[:, 0].max()}, but the vocabulary holds {size}"
+                fault = f"names word {row[:, 0].max()}, but {_last(names)}; is it the right file? vocab="
         if fault:
             faults.bad([f"{path}, line {number}"], fault)
             continue
@@ -302,10 +281,20 @@ def _ldac(path: Path, faults: Faults, size: int | None) -> tuple[csr_matrix, lis
     if not lines:
         raise DataError(f"{path}: holds no documents")
     table = np.concatenate(pairs)
-    width = size or (int(table[:, 0].max()) + 1 if len(table) else 0)
+    last = int(table[:, 0].max()) + 1 if len(table) else 0
+    width = size or last
+    if names is not None and last < len(names[1]):
+        faults.note(
+            f"{path.name}: {_last(names)}, but no document names one beyond {last - 1}; is it its vocabulary?"
+        )
     if width > MOST_LISTED and size is None:
         raise DataError(f"{path}: names word {width - 1}; give the vocabulary file with vocab=")
     return csr_matrix((table[:, 1], table[:, 0], starts), (len(lines), width)), lines
+
+
+def _last(names: tuple[Path, tuple[str, ...]] | None) -> str:
+    """Return the number of the last word of a vocabulary, in words."""
+    return f"{names[0].name} lists words 0 to {len(names[1]) - 1}" if names else ""
 
 
 def _fault(line: str) -> str:
@@ -314,58 +303,4 @@ def _fault(line: str) -> str:
         bad = next((item for item in line.split()[1:] if not re.fullmatch(r"\d{1,9}:\d{1,9}", item)), None)
         return f'"{(bad or line.split()[0])[:40]}" is not word:count; a line is M word:count word:count ...'
     said, held = int(line.split()[0]), line.count(":")
-    return "" if said == held else f"says {said} words but holds {held}; is it cut off?"
-
-
-def _market(path: Path) -> csr_matrix:
-    """Return the matrix of a Matrix Market file."""
-    try:
-        rows, columns, *_ = mminfo(path)
-    except DAMAGE as error:
-        raise DataError(f"{path}: not a whole Matrix Market file ({error})".replace("\n", " ")) from error
-    _holdable(path, (rows, columns))
-    try:
-        held = mmread(path)
-    except DAMAGE as error:
-        raise DataError(f"{path}: not a whole Matrix Market file ({error})".replace("\n", " ")) from error
-    if not issparse(held):
-        raise DataError(f"{path}: holds a dense array; a corpus is written in coordinates")
-    matrix = csr_matrix(held)
-    matrix.data = counts_of(matrix.data, str(path))
-    return matrix
-
-
-def _holdable(path: Path, shape: tuple[int, int]) -> None:
-    """Check that a matrix of this shape can be held, whatever it holds: rows and columns take places.
-
-    Raises:
-        DataError: If not.
-    """
-    need = _BYTES_OF_PLACE * sum(shape)
-    if need > available() // 2:
-        raise DataError(
-            f"{path}: claims {shape[0]:,} rows and {shape[1]:,} columns; that would take {spoken(need)}, and "
-            f"{spoken(available())} can be had"
-        )
-
-
-def _scipy(path: Path) -> csr_matrix:
-    """Return the matrix of a .npz file of scipy, every index checked."""
-    held = read_npz(path, SPARSE_KEYS)
-    kind = held["format"].item()
-    name = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
-    if name not in ("csr", "csc", "coo"):
-        raise DataError(f"{path}: a sparse matrix of the form {name!r}; save it as csr, csc or coo")
-    shape = tuple(int(side) for side in held["shape"].ravel())
-    if len(shape) != 2 or not all(0 <= side < MOST_ROWS for side in shape):
-        raise DataError(f"{path}: claims the shape {shape}; a corpus is (documents, words)")
-    _holdable(path, shape)
-    values = counts_of(held["x"], str(path))
-    try:
-        if name == "coo":
-            return csr_matrix(coo_matrix((values, (held["row"], held["col"])), shape))
-        made = (csr_matrix if name == "csr" else csc_matrix)((values, held["indices"], held["indptr"]), shape)
-        made.check_format(full_check=True)
-    except (KeyError, *DAMAGE) as error:
-        raise DataError(f"{path}: not a whole sparse matrix ({error}); save it again") from error
-    return csr_matrix(made)
+    return "" if said == held else f"says {said} words but holds {held} (is it cut off?)"
