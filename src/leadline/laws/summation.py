@@ -180,10 +180,10 @@ def _probabilities(subject: Subject, small: Small) -> tuple[Tensor, int]:
 def _tightened(small: Small, kind: str, options: dict[str, object]) -> Tensor:
     """Return the masses by the tight estimate, but where they have no weight either way: (m,).
 
-    Of a lower bound, the points of least mass that make a millionth together keep the bound. If they had more
-    in truth, the sum would miss it, as `_probabilities` asks.
+    Of a lower bound or an estimate that more samples tighten, the points of least mass that make a millionth
+    together keep it. If they had more in truth, the sum would miss it, as `_probabilities` asks.
     """
-    if kind != "lower bound":
+    if kind != "lower bound" and not (kind == "estimate" and "samples" in options):
         return _masses(small, options)
     loose = _masses(small)
     order = loose.nan_to_num(nan=torch.inf).argsort()

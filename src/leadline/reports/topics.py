@@ -15,7 +15,7 @@ from leadline.reports.parts import Block, Section, attempt, figure_block, number
 
 __all__ = ["parts_section", "topics_figure"]
 
-_JUDGED = 100
+_JUDGED, _IDLE = 100, 1e-3
 _WORDS, _MOST_SHOWN, _ACROSS, _LEVELS = 10, 40, 4, 256
 
 
@@ -23,7 +23,8 @@ def topics_figure(topics: Sequence[Sequence[tuple[str, float]]], titles: Sequenc
     """Return the words of each topic as bars of their probability, the most probable on top."""
     across = min(_ACROSS, len(topics))
     down = math.ceil(len(topics) / across)
-    figure = Figure(figsize=(2.3 * across, 2.0 * down + 0.2), layout="constrained")
+    figure = Figure(figsize=(2.3 * across, 2.1 * down + 0.2), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.09)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(down, across, squeeze=False).flatten()
     for axis in axes[len(topics) :]:
         axis.set_axis_off()
@@ -44,11 +45,11 @@ def parts_section(model: nn.Module, domain: Domain, data: Dataset | None) -> Sec
     speaker: Any = model
     if has_verb(model, "top_words") and isinstance(domain, Counts):
         lead = "Each topic is a distribution over words: its most probable ones, the largest topics first."
-        return Section("Topics", lead, attempt("Topics", lambda: list(_topics(speaker, data, "topic"))))
+        return Section("Topics", lead, attempt("Topics", lambda: list(_ranked(speaker, data, "Topics"))))
     if has_verb(model, "top_words") and isinstance(domain, Bits) and domain.names:
         lead = "What each component or cause turns on, most surely first, with the probability."
         return Section(
-            "Components", lead, attempt("Components", lambda: list(_topics(speaker, data, "part")))
+            "Components", lead, attempt("Components", lambda: list(_ranked(speaker, data, "Components")))
         )
     means = getattr(model, "means", None) if domain.planes is not None else None
     if isinstance(means, torch.Tensor) and tuple(means.shape[1:]) == domain.shape:
@@ -57,10 +58,10 @@ def parts_section(model: nn.Module, domain: Domain, data: Dataset | None) -> Sec
     return None
 
 
-def _topics(model: Any, data: Dataset | None, called: str) -> Iterator[Block]:
-    """Give the topics as bars, ordered by their share of the test documents, with their coherence."""
+def _ranked(model: Any, data: Dataset | None, title: str) -> Iterator[Block]:
+    """Give topics or components as bars, by their share of the test documents, with their coherence."""
     topics = model.top_words(_WORDS)
-    order, titles = list(range(len(topics))), [f"{called} {k + 1}" for k in range(len(topics))]
+    order, titles = list(range(len(topics))), [f"number {k + 1}" for k in range(len(topics))]
     caption = ""
     if data is not None:
         share = model.encode(data.test.head(500).x).mean(0)
@@ -71,12 +72,13 @@ def _topics(model: Any, data: Dataset | None, called: str) -> Iterator[Block]:
             "Titles: number, share of the test documents, coherence (1: the words always occur together in "
             f"training documents, 0: by chance, -1: never). Mean coherence {number(float(told.mean()))}."
         )
+        idle = int((share < _IDLE).sum())
+        if idle:
+            caption += f" {idle} of {len(topics)} are in less than {_IDLE:.1%} of the test documents."
         if has_verb(model, "perplexity"):
             caption += _perplexity(model, data)
     order = order[:_MOST_SHOWN]
-    yield figure_block(
-        "Topics", caption, topics_figure([topics[k] for k in order], [titles[k] for k in order])
-    )
+    yield figure_block(title, caption, topics_figure([topics[k] for k in order], [titles[k] for k in order]))
 
 
 def _perplexity(model: Any, data: Dataset) -> str:
