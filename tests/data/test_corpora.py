@@ -172,6 +172,29 @@ def test_a_wrong_line_is_named(text: str, what: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_labels_stay_with_their_texts_when_one_between_is_left_out(tmp_path: Path) -> None:
+    for i in range(8):
+        kind = "cat" if i < 4 else "dog"
+        (tmp_path / kind).mkdir(exist_ok=True)
+        (tmp_path / kind / f"{i}.txt").write_text(f"{kind} word")
+    (tmp_path / "cat" / "0.txt").write_text("")
+    data = load(tmp_path, skip_bad=True)
+    assert data.labels is not None
+    place = data.domain.vocabulary.index("dog")
+    y = torch.cat([split.y for split in (data.train, data.valid, data.test)])  # type: ignore[misc]
+    assert torch.equal(everything(data)[:, place], y)
+    assert int(y.sum()) == 4
+
+
+def test_new_documents_are_called_by_their_lines_and_equal_places_are_added(tmp_path: Path) -> None:
+    (tmp_path / "c.dat").write_text("1 0:1\n\n\n2 0:1 0:2\n2 0:1 1:1\n1 1:4\n")
+    x, names = samples_for(Counts(("0", "1")), [tmp_path / "c.dat"])
+    assert [name.rpartition(" ")[2] for name in names] == ["1", "4", "5", "6"]
+    assert x.tolist() == [[1, 0], [3, 0], [1, 1], [0, 4]]
+    bags = Bags.of(csr_matrix((np.array([1, 2]), np.array([0, 0]), np.array([0, 2])), (1, 2)))
+    assert bags.counts.tolist() == [3]
+
+
 def test_bad_lines_can_be_left_out(tmp_path: Path) -> None:
     (tmp_path / "c.dat").write_text("1 0:1\nnonsense\n1 1:1\n1 0:2\n1 2:1\n")
     data = load(tmp_path / "c.dat", skip_bad=True)
@@ -253,6 +276,7 @@ def test_a_text_that_is_not_utf_8_is_named_and_can_be_left_out(tmp_path: Path) -
         load(tmp_path)
     data = load(tmp_path, skip_bad=True)
     assert data.skipped == 2
+    assert len(data.train) + len(data.valid) + len(data.test) == 3
     assert any("4.txt: the file is empty" in line for line in data.problems)
 
 

@@ -243,6 +243,27 @@ def test_float32_agrees_with_float64_on_tight_and_distant_clusters() -> None:
         )
 
 
+def test_starts_stand_on_clusters_that_lie_far_apart_with_the_spread_inside_them() -> None:
+    centres = torch.tensor([[0.0, 0.0], [100.0, 0.0], [0.0, 10_000.0]])
+    noise = torch.empty(600, 2).normal_(generator=torch.Generator().manual_seed(0))
+    x = (centres[torch.arange(600) % 3] + noise).double()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        model = GMM(Vectors.standard(2), 3, floor=1e-9).double()
+        model.trial.begin(x)
+        found = torch.cdist(model.trial.means, centres.double()).argmin(1)
+        assert found.sort().values.tolist() == [0, 1, 2]
+        variances = model.trial.scale.square().sum(-1)
+        assert torch.allclose(variances, torch.ones_like(variances), atol=0.2)
+
+
+def test_codes_weigh_the_means() -> None:
+    model = mixture("full")
+    z = torch.tensor([[1.0, 0, 0], [0, 0.25, 0.75]], dtype=torch.float64)
+    assert torch.allclose(model.decode(z)[0], model.best.means[0])
+    assert torch.allclose(model.decode(z)[1], 0.25 * model.best.means[1] + 0.75 * model.best.means[2])
+
+
 @every_covariance
 def test_constant_columns_and_repeated_rows_are_held_at_the_floor(covariance: Covariance) -> None:
     x = torch.cat([blobs(60, 2).repeat(2, 1), torch.full((120, 1), 7.0)], 1)

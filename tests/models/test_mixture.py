@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import multinomial, multivariate_t
+from scipy.stats import multinomial, multivariate_t, nbinom
 from torch import Tensor
 
 import leadline as ll
 from leadline.core import Bits, Categories, Counts, DataError, DomainError, OptionError, ShapeError, Vectors
 from leadline.models.graphical.discrete import Discrete
 from leadline.models.graphical.gmm import GMM
+from leadline.models.graphical.lengths import Lengths
 from leadline.models.graphical.mixture import Mixture
 from leadline.models.graphical.student import Students
 from tests.tiny import tiny
@@ -213,6 +214,89 @@ def test_an_empty_component_is_put_back_among_the_data() -> None:
     while not made.converged:
         made.sweep(x)
     assert float(made.encode(x).sum(0).min()) > 1
+    assert made.progress.tolist() == [1, 0, 0]  # a next start may move components again
+
+
+def test_a_revived_table_stands_between_its_sample_and_all_samples() -> None:
+    parts = Discrete(2, torch.zeros(3, dtype=torch.int64), 1e-3)
+    before = parts.log_p[0].clone()
+    parts.log_weights.copy_(torch.tensor([0.8, 0.2]).log())
+    moments = torch.tensor([[4.0, 1, 1, 2], [0, 0, 0, 0]])
+    parts.revive(torch.tensor([False, True]), torch.tensor([[4.0, 0, 0]]), moments)
+    # half of (1, 0, 0) and half of (1, 1, 2) / 4
+    assert torch.allclose(parts.log_p[1].exp(), torch.tensor([0.625, 0.125, 0.25]), atol=1e-6)
+    assert torch.equal(parts.log_p[0], before)
+    # weights 0.8 and 1/2, made to sum to one
+    assert torch.allclose(parts.log_weights.exp(), torch.tensor([0.8, 0.5]) / 1.3)
+
+
+@pytest.mark.parametrize(
+    ("domain", "component", "count"),
+    [
+        (Bits((3,)), "bernoulli", 1 + 2 * 3),
+        (Categories((2, 3)), "categorical", 1 + 2 * (1 + 2)),
+        (Counts(tuple("abcd")), "multinomial", 1 + 2 * 3),
+        (Counts(tuple("abcd")), "polya", 1 + 2 * 4),
+        (Vectors.standard(2), "gaussian", 1 + 2 * (2 + 3)),
+        (Vectors.standard(2), "student", 1 + 2 * (2 + 3 + 1)),
+    ],
+)
+def test_parameters_are_counted(domain: Any, component: Any, count: int) -> None:
+    made = Mixture(domain, 2, component)
+    x = made.sample(40, torch.Generator().manual_seed(0))
+    assert made.best.free_parameters == count
+    wanted = count * math.log(40) - 2 * float(made.log_prob(x).double().sum())
+    assert made.bic(x) == pytest.approx(wanted)
+
+
+def test_known_degrees_are_no_parameters() -> None:
+    assert Mixture(Vectors.standard(2), 2, "student", degrees=4.0).best.free_parameters == 1 + 2 * (2 + 3)
+
+
+def test_means_codes_and_words_are_those_of_the_tables(generator: torch.Generator) -> None:
+    made = Mixture(Categories((2, 3)), 2)
+    made.best.log_weights.copy_(torch.tensor([0.3, 0.7]).log())
+    made.best.log_p.copy_(torch.tensor([[0.25, 0.75, 0.2, 0.3, 0.5], [0.9, 0.1, 0.6, 0.3, 0.1]]).log())
+    assert torch.allclose(made.means, torch.tensor([[0.75, 0.3 + 1.0], [0.1, 0.3 + 0.2]]))
+    assert made.decode(torch.eye(2)).tolist() == [[1, 2], [0, 0]]
+    n = 20_000
+    x = made.sample(n, generator).double()
+    wanted = torch.tensor([0.3 * 0.75 + 0.7 * 0.1, 0.3 * 1.3 + 0.7 * 0.5])
+    assert bool(((x.mean(0) - wanted).abs() < 4 * x.std(0) / math.sqrt(n)).all())
+    bags = Mixture(Counts(("sea", "line", "lead")), 1)
+    bags.best.log_p.copy_(torch.tensor([[0.2, 0.5, 0.3]]).log())
+    assert [word for word, _ in bags.top_words(2)[0]] == ["line", "lead"]
+    bits = Mixture(Bits((2,), ("sea", "line")), 1)
+    bits.best.log_p.copy_(torch.tensor([[0.8, 0.2, 0.4, 0.6]]).log())  # off, on, off, on
+    assert [word for word, _ in bits.top_words()[0]] == ["line", "sea"]
+    assert bits.top_words()[0][0][1] == pytest.approx(0.6)
+    with pytest.raises(DomainError, match="no names"):
+        Mixture(Bits((2,)), 1).top_words()
+
+
+def test_lengths_are_negative_binomial() -> None:
+    length = Lengths().double()
+    length.learn(torch.tensor([0, 0, 10, 10]))
+    # mean 5, variance 25, so 20 more than Poisson's: shape 25 / 20
+    assert length.moments.tolist() == pytest.approx([5.0, 1.25])
+    N = torch.arange(30)
+    wanted = nbinom.logpmf(N.numpy(), 1.25, 1.25 / (1.25 + 5))
+    assert torch.allclose(length.log_prob(N), torch.from_numpy(wanted), atol=1e-9)
+
+
+def test_the_best_of_several_starts_is_kept() -> None:
+    x = tiny("bits").train.x
+    torch.manual_seed(0)
+    made, values = Mixture(tiny("bits").domain, 4, restarts=6, tolerance=1e-6), []
+    ends: list[float] = []
+    while not made.converged:
+        start = int(made.progress[0])
+        values.append(made.sweep(x))
+        if int(made.progress[0]) > start:
+            ends.append(values[-1])
+    assert values == sorted(values)
+    assert len(set(ends)) > 1  # a later start was better
+    assert values[-1] == pytest.approx(float(made.log_prob(x).mean()), abs=1e-4)
 
 
 @every_kind

@@ -13,6 +13,8 @@ from leadline.core import Quantity
 
 __all__ = ["Finding", "told"]
 
+_MOST_PRINTED = 60
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -67,7 +69,10 @@ class Finding:
     def __str__(self) -> str:
         lines = [f"{self.claim} {self.verdict.capitalize()}.", f"  {told(self.value)}", f"  {self.protocol}"]
         lines += [f"  control: {name}: {value:.4g}" for name, value in self.controls.items()]
-        return "\n".join([*lines, self.table.to_string(index=False)])
+        rows = self.table.head(_MOST_PRINTED)
+        left = len(self.table) - len(rows)
+        more = [f"... and {left} rows more: finding.table, --json, or --out NAME.csv"] if left else []
+        return "\n".join([*lines, rows.to_string(index=False), *more])
 
 
 def told(quantity: Quantity) -> str:

@@ -92,6 +92,10 @@ class Discrete(nn.Module):
         self.log_weights[empty] = -math.log(len(empty))
         self.log_weights.copy_(torch.log_softmax(self.log_weights, 0))
 
+    def tables(self, which: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return the table of the component of each row: (n,) -> (n, f)."""
+        return self.log_p[which].exp()
+
     def draw(self, which: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return a value of each group for the component of each row: (n,) -> (n, groups)."""
         values = []

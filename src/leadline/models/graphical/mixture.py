@@ -1,17 +1,17 @@
-r"""Mixtures by expectation maximisation: Bernoulli, categorical, multinomial, Gaussian, Student's t.
+r"""Mixtures by expectation maximisation: Bernoulli, categorical, multinomial, Polya, Gaussian, Student's t.
 
     p(x) = sum_k w_k p(x | k)
 
 One model whose components follow from the domain: bits are Bernoulli, finite values categorical, bags of
-words multinomial (times the probability of their number of tokens), real columns Gaussian or Student's t.
-`log_prob` is exact in each.
+words multinomial or Polya (times the probability of their number of tokens), real columns Gaussian or
+Student's t. `log_prob` is exact in each.
 
 Symbols:
     n samples, K components, w (K,) weights, t (n, f) statistics of the samples.
 
 Source:
     Dempster, Laird and Rubin (1977); Bishop (2006), sections 9.2 and 9.3; McLachlan and Peel (2000), Finite
-    Mixture Models. Components: the modules `discrete`, `gaussians` and `student` of this family.
+    Mixture Models. Components: the modules `discrete`, `polya`, `gaussians` and `student` of this family.
 """
 
 import math
@@ -28,19 +28,22 @@ from leadline.inference.gaussians import Gaussians, widened
 from leadline.models.graphical.discrete import Discrete, one_hot
 from leadline.models.graphical.em import EM, checked_options
 from leadline.models.graphical.lengths import Lengths, bags_of, checked_counts, log_orders
+from leadline.models.graphical.polya import Polya
 from leadline.models.graphical.rankings import Ranking, ranked
 from leadline.models.graphical.student import Students
 
 __all__ = ["Mixture"]
 
-Component = Literal["auto", "bernoulli", "categorical", "multinomial", "gaussian", "student"]
+Component = Literal["auto", "bernoulli", "categorical", "multinomial", "polya", "gaussian", "student"]
 HOLDS: dict[str, tuple[type[Domain], ...]] = {
     "bernoulli": (Bits,),
     "categorical": (Categories, Bits, Images),
     "multinomial": (Counts,),
+    "polya": (Counts,),
     "gaussian": (Vectors,),
     "student": (Vectors,),
 }
+_OF_BAGS = ("multinomial", "polya")
 _CHUNK = 1 << 18
 _MOST_COLUMNS = 1 << 16
 _START_ROWS = 20_000
@@ -57,8 +60,8 @@ class Mixture(EM):
     Args:
         domain: Bits, Images or Categories (finite values), Counts (bags of words), or Vectors.
         components: Number K of components, at least 1.
-        component: The kind: "bernoulli", "categorical", "multinomial", "gaussian" or "student"; by "auto"
-            the first of them that holds the domain.
+        component: The kind: "bernoulli", "categorical", "multinomial", "polya" (words in bursts), "gaussian"
+            or "student"; by "auto" the first of them that holds the domain.
         degrees: Degrees of freedom of "student"; learned for each component if None.
         restarts: How many starts to learn from; the best is kept.
         floor: Least variance in any direction in standardised units (1e-6), or least probability in units
@@ -103,7 +106,7 @@ class Mixture(EM):
         sizes = torch.tensor(domain.cardinalities or ())
         self.register_buffer("sizes", sizes, persistent=False)
         self.best, self.trial = (self._made(degrees, least) for _ in range(2))
-        self.length = Lengths() if self.component == "multinomial" else None
+        self.length = Lengths() if self.component in _OF_BAGS else None
 
     @classmethod
     def for_data(
@@ -127,14 +130,14 @@ class Mixture(EM):
     @property
     def reads_sparse(self) -> bool:
         """Return whether `sweep` reads sparse samples: bags of words."""
-        return self.component == "multinomial"
+        return self.component in _OF_BAGS
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of raw samples (n, *shape)."""
         which = categorical(self.best.log_weights.expand(n, -1), generator)
         if self.length is not None:
             tokens = self.length.sample(n, generator)
-            return bags_of(self.best.log_p.exp()[which], tokens, generator)
+            return bags_of(self.best.tables(which, generator), tokens, generator)
         if self.component == "gaussian":
             u = normal((n, self.domain.dims), self.best.means, generator)
             for k in range(self.components):
@@ -207,6 +210,8 @@ class Mixture(EM):
             return Gaussians(self.components, self.domain.dims, "full", floor)
         if self.component == "student":
             return Students(self.components, self.domain.dims, degrees, floor)
+        if self.component == "polya":
+            return Polya(self.components, self.domain.dims, floor)
         if self.component == "multinomial":
             return Discrete(self.components, torch.zeros(self.domain.dims, dtype=torch.int64), floor)
         owners = torch.repeat_interleave(torch.arange(len(self.sizes)), self.sizes)
@@ -215,7 +220,7 @@ class Mixture(EM):
     def _valid(self, x: Tensor) -> Tensor:
         """Return samples whose shape is that of the domain, and whose counts are counts."""
         x = self.domain.checked(x)
-        return checked_counts(x) if self.component == "multinomial" else x
+        return checked_counts(x) if self.component in _OF_BAGS else x
 
     def _statistics(self, x: Tensor) -> Iterator[Tensor]:
         """Return t of the samples in float64, some rows at a time; sparse ones at once."""
@@ -228,7 +233,7 @@ class Mixture(EM):
                 u = widened(self.domain.features(rows, self.best.log_weights))
                 gaussians = self.best if self.component == "gaussian" else self.best.gaussians
                 yield gaussians.statistics(u)
-            elif self.component == "multinomial":
+            elif self.component in _OF_BAGS:
                 yield rows.to(like)
             else:
                 yield one_hot(rows.flatten(1), self.sizes, like)
@@ -252,7 +257,7 @@ class Mixture(EM):
         else:
             x = checked_counts(x)
             self.length.learn(torch.sparse.sum(x, 1).to_dense() if x.is_sparse else x.sum(1))
-        if isinstance(self.trial, Discrete):
+        if isinstance(self.trial, (Discrete, Polya)):
             every = torch.stack([torch.ones(t.shape[0]).to(t) @ t for t in self._statistics(x)]).sum(0)
             self.trial.place(next(self._statistics(self._some(x, self.components))), every)
             return
@@ -291,7 +296,7 @@ class Mixture(EM):
     def _reseed(self, x: Tensor, empty: Tensor, moments: Tensor) -> None:
         """Put empty components on random samples."""
         rows = self._some(x, int(empty.sum()))
-        if isinstance(self.trial, Discrete):
+        if isinstance(self.trial, (Discrete, Polya)):
             rows = next(self._statistics(rows))
         else:
             rows = widened(self.domain.features(rows, self.best.log_weights))
