@@ -318,6 +318,8 @@ def test_topics_are_ranked_words_and_the_map_has_its_five_arrays() -> None:
 
 def test_what_cannot_be_learned_gets_a_clear_error() -> None:
     domain = Counts(tuple("abcd"))
+    assert LDA(domain, topics=2).free_parameters == 2 * 3
+    assert LDA(domain, topics=2, learn_alpha=True).free_parameters == 2 * 3 + 2
     with pytest.raises(DomainError, match="Counts"):
         ll.build("lda", tiny("bits"))
     for options in ({"topics": 0}, {"alpha": 0.0}, {"eta": math.nan}, {"method": "magic"}, {"batch": 0}):

@@ -141,7 +141,10 @@ def _train_and_measure(trial: Trial, data: Dataset, terms: Terms, record: dict[s
 
 
 def _count(model: nn.Module) -> int:
-    """Return how many numbers a model learned: its parameters, or its buffers where it has none."""
+    """Return how many numbers a model learned: as it says, its parameters, or buffers where it has none."""
+    said = getattr(model, "free_parameters", None)
+    if isinstance(said, int):
+        return said
     tensors = list(model.parameters()) or list(model.state_dict().values())
     return sum(tensor.numel() for tensor in tensors)
 

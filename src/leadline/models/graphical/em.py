@@ -92,6 +92,12 @@ class EM(nn.Module, ABC):
         return int(self.progress[0]) >= self.restarts
 
     @property
+    def free_parameters(self) -> int:
+        """Return the number of free parameters of the model, without those of the trial."""
+        count: int = self.best.free_parameters  # type: ignore[assignment]
+        return count
+
+    @property
     def last_objective(self) -> float:
         """Return the objective of the last step of the trial; minus infinity just after a start or a move."""
         return float(self.objectives[1].double().sum())

@@ -162,6 +162,12 @@ class LDA(nn.Module):
         return bool(self.progress[2] > 0)
 
     @property
+    def free_parameters(self) -> int:
+        """Return the number of free parameters: topics, and alpha where it is learned."""
+        words, topics = self.strength.shape
+        return topics * (words - 1) + topics * self.learn_alpha
+
+    @property
     def topics(self) -> Tensor:
         """Return the mean probability of each word in each topic, (K, V)."""
         return (self.strength / self.strength.sum(0)).T

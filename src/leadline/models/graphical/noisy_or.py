@@ -62,6 +62,11 @@ class _Layer(nn.Module):
         self.register_buffer("strength", torch.rand(findings, causes).mul_(0.6).add_(0.2))
         self.register_buffer("leak", torch.full((findings,), 0.05))
 
+    @property
+    def free_parameters(self) -> int:
+        """Return the number of probabilities."""
+        return self.prior.numel() + self.strength.numel() + self.leak.numel()
+
     def net(self) -> Net:
         """Return the layer as inference reads it, in float64."""
         return Net(
