@@ -31,7 +31,7 @@ import torch
 from scipy.special import xlogy
 from torch import Tensor
 
-from leadline.core import Categories, DataError, Described, OptionError, ShapeError
+from leadline.core import Categories, DataError, Described, OptionError
 from leadline.core.randomness import uniform
 from leadline.data.networks import Network
 from leadline.inference.expectation import expected_counts, log_evidence
@@ -39,15 +39,16 @@ from leadline.inference.factors import Factor, FactorGraph, Floats
 from leadline.inference.graphs import Parents, d_separated, topological_order
 from leadline.inference.structure import Table
 from leadline.models.graphical.graph_learners import GraphLearner, learner_of
+from leadline.models.graphical.labelled import LabelledModel
 from leadline.models.graphical.network_files import read_network, write_network
-from leadline.models.graphical.questions import Evidence, FactorModel
+from leadline.models.graphical.questions import Evidence
 from leadline.models.graphical.tables import Family, families_of, log_product
 from leadline.models.graphical.wording import above_columns, hidden_of, joined, label_of, parents_of
 
 __all__ = ["BayesianNetwork"]
 
 
-class BayesianNetwork(FactorModel):
+class BayesianNetwork(LabelledModel):
     """Bayesian network; one sweep learns its graph, where that is not given, and its tables.
 
     With missing values or hidden variables a sweep is a step of EM, started from random tables. Where the
@@ -94,7 +95,7 @@ class BayesianNetwork(FactorModel):
         hidden: Categories | None = None,
         label: Categories | None = None,
     ) -> None:
-        super().__init__(domain.require(Categories), joined(joined(domain, label), hidden))
+        super().__init__(domain.require(Categories), domain, label, hidden)
         if not smoothing >= 0:
             raise ValueError(f"smoothing must be at least 0, got {smoothing}")
         if learner is not None and hidden is not None:
@@ -102,9 +103,6 @@ class BayesianNetwork(FactorModel):
                 "the graph over hidden variables must be given: name its edges, structure='given'"
             )
         self.smoothing, self.learner = smoothing, learner
-        self.label = None if label is None else domain.dims  # its number among the variables
-        if label is None:
-            self.predict = None  # type: ignore[assignment, method-assign]
         self._gaps = hidden is not None  # whether the last rows left anything open
         self.register_buffer("found", torch.tensor(learner is None))  # whether there is a graph already
         self.register_buffer("parent_at", torch.zeros(len(self.variables.sizes) + 1, dtype=torch.int64))
@@ -195,7 +193,7 @@ class BayesianNetwork(FactorModel):
         self.domain.validated(x)
         if len(x) == 0:
             raise DataError("a Bayesian network needs at least one row to learn from")
-        full = self._with_latent(x.to(self.device), y)
+        full = self.with_label(x.to(self.device), y)
         if self.learner is not None and not bool(self.found):
             whole = full[(full >= 0).all(1)]
             self.connect(self.learner(Table(whole.cpu().numpy(), self.variables.sizes)))
@@ -243,21 +241,14 @@ class BayesianNetwork(FactorModel):
         Raises:
             ShapeError: If a value is not of the domain.
         """
-        x = self.domain.validated(x)
+        s = self.states(x)
         if self.label is None:
-            return self._log_evidence(self._with_latent(x)).to(self.unit)
-        return self._log_joint(x).logsumexp(1).to(self.unit)
+            return self.known_weight(self.with_label(s)).to(self.unit)
+        return self.class_weights(s).logsumexp(1).to(self.unit)
 
     def predict(self, x: Tensor) -> Tensor:
-        """Return log p(label | x) of each class, or given what is known of x: (n, d) -> (n, K).
-
-        Of a row that every class rules out all classes are equally likely.
-
-        Raises:
-            ShapeError: If a value is not of the domain.
-        """
-        logs = self._log_joint(self.domain.validated(x)).log_softmax(1)
-        return logs.nan_to_num(-math.log(logs.shape[1]), neginf=-math.inf).to(self.unit)
+        """Return log p(label | x) of each class, or given what is known of x, as `LabelledModel` does."""
+        return super().predict(x).to(self.unit)
 
     @property
     def device(self) -> torch.device:
@@ -312,6 +303,17 @@ class BayesianNetwork(FactorModel):
             flat.append(np.where(np.abs(total - 1) > 1e-12, table / total, table).ravel())
         self.bits.copy_(torch.from_numpy(np.concatenate(flat)).view(torch.int64))
 
+    def states(self, x: Tensor) -> Tensor:
+        """Return checked rows, -1 where missing: (n, d) -> (n, d)."""
+        return self.domain.validated(x)
+
+    def known_weight(self, s: Tensor) -> Tensor:
+        """Return log p of what is known of rows of all variables, float64: (n, d) -> (n,)."""
+        if not bool((s < 0).any()):
+            return self._log_prob(s)
+        found = log_evidence(self._junction_tree(None), s.cpu().numpy())
+        return torch.from_numpy(found).to(self.device)
+
     def factor_graph(self) -> FactorGraph:
         """Return the tables as factors."""
         pairs = zip(self.parents, self.tables(), strict=True)
@@ -339,28 +341,6 @@ class BayesianNetwork(FactorModel):
             rows = smooth.sum(1, keepdim=True)
             parts.append(torch.where(rows > 0, smooth / rows.clamp(min=1e-300), 1 / size).flatten())
         self.bits.copy_(torch.cat(parts).view(torch.int64))
-
-    def _with_latent(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Return rows with a column for the label, and one a hidden variable, -1 where unknown."""
-        unseen = x.new_full((len(x), len(self.variables.sizes) - x.shape[1]), -1)
-        if self.label is not None and y is not None:
-            if y.shape != (len(x),):
-                raise ShapeError(f"labels must have shape ({len(x)},), one a row, got {tuple(y.shape)}")
-            unseen[:, 0] = y.to(x)
-        return torch.cat([x, unseen], 1)
-
-    def _log_evidence(self, x: Tensor) -> Tensor:
-        """Return the log-weight of what is known of rows of all variables, float64: (n, d) -> (n,)."""
-        if not bool((x < 0).any()):
-            return self._log_prob(x)
-        found = log_evidence(self._junction_tree(None), x.cpu().numpy())
-        return torch.from_numpy(found).to(self.device)
-
-    def _log_joint(self, x: Tensor) -> Tensor:
-        """Return log p(x, label) of each class, float64: (n, d) -> (n, K)."""
-        classes = range(self.variables.sizes[self.domain.dims])
-        known = [self._with_latent(x, x.new_full((len(x),), k)) for k in classes]
-        return torch.stack([self._log_evidence(rows) for rows in known], 1)
 
     def _shuffle(self) -> None:
         """Draw all tables, rows uniform on the simplex: equal ones would keep a hidden variable idle."""

@@ -32,7 +32,8 @@ from leadline.inference.chains.gibbs import Conditionals, Gibbs
 from leadline.inference.factors import Factor, FactorGraph, Floats
 from leadline.inference.graphs import separated
 from leadline.inference.orders import find_cliques
-from leadline.models.graphical.questions import Evidence, FactorModel
+from leadline.models.graphical.labelled import LabelledModel
+from leadline.models.graphical.questions import Evidence
 
 __all__ = ["OBJECTIVES", "FieldModel"]
 
@@ -40,18 +41,20 @@ OBJECTIVES = ("auto", "exact", "pseudo", "persistent")
 _EASY = 1 << 20  # numbers in all tables of a junction tree that a training may calibrate at every step
 _MOST = 1 << 26  # and that an answer may
 _CHAINS, _TEMPERATURES = 100, 500
+_LEAST = -1e30  # stands for the log of zero where a gradient must not be NaN
 
 
-class FieldModel(FactorModel):
+class FieldModel(LabelledModel):
     """An undirected model over states, p(x) = exp(sum of log-tables) / Z.
 
     Args:
         domain: What a sample is.
-        variables: The variables and their states.
-        scopes: The variables of each factor.
+        columns: The variables that a sample shows, and their states.
+        scopes: The variables of each factor; the label, if there is one, comes behind the columns.
         objective: "exact", "pseudo", "persistent"; "auto" is exact where the junction tree is small, else
             pseudo.
         chains: Number of persistent chains.
+        label: The label's name and classes, if there is one.
 
     Raises:
         OptionError: If the objective is unknown.
@@ -62,12 +65,13 @@ class FieldModel(FactorModel):
     def __init__(
         self,
         domain: Domain,
-        variables: Categories,
+        columns: Categories,
         scopes: tuple[tuple[int, ...], ...],
         objective: str = "auto",
         chains: int = 100,
+        label: Categories | None = None,
     ) -> None:
-        super().__init__(domain, variables)
+        super().__init__(domain, columns, label)
         if objective not in OBJECTIVES:
             raise unknown_name("objective", objective, OBJECTIVES)
         if chains < 1:
@@ -77,7 +81,7 @@ class FieldModel(FactorModel):
         self.objective = objective
         self._partition: tuple[Tensor, Quantity] | None = None
         if objective == "persistent":
-            sizes = torch.tensor(variables.sizes)
+            sizes = torch.tensor(self.variables.sizes)
             start = (torch.rand(chains, len(sizes)) * sizes).long()
             self.register_buffer("particles", start)
 
@@ -91,31 +95,29 @@ class FieldModel(FactorModel):
         """Return all log-tables one after another, the last variable of a scope fastest; with gradient."""
 
     @abstractmethod
-    def states(self, x: Tensor) -> Tensor:
-        """Return checked samples as states of the variables: (n, *shape) -> (n, d) int64."""
-
-    @abstractmethod
     def samples(self, states: Tensor) -> Tensor:
-        """Return states of the variables as samples: (n, d) -> (n, *shape)."""
+        """Return states of the columns as samples: (n, d) -> (n, *shape)."""
 
     def loss(self, batch: Batch) -> Tensor:
         """Return what the objective makes of a batch, a mean over rows in nats, shape ().
 
         Its gradient is that of the mean negative log-likelihood ("exact"), its estimate ("persistent": the
-        value is a difference of energies and tells nothing), or that of the pseudo-likelihood.
+        value is a difference of energies and tells nothing), or that of the pseudo-likelihood. A label that
+        is unknown is summed out.
 
         Raises:
             ResourceError: If the objective is "exact" and memory does not allow the junction tree.
         """
-        s = self.states(batch.x)
-        if self.objective == "exact":
-            return _LogPartition.apply(self.flat(), self) - self._log_weight(s).mean()
         if self.objective == "pseudo":
-            return -self.pseudo_log_likelihood(batch.x).mean()
+            return -self.pseudo_log_likelihood(batch.x, batch.y).mean()
+        s = self.states(batch.x)
+        known = self.known_weight(self.with_label(s, batch.y)).mean()
+        if self.objective == "exact":
+            return _LogPartition.apply(self.flat(), self) - known
         kernel = Gibbs(self.factor_graph())
         state, _ = kernel.step(kernel.init(self.particles.cpu()))
         self.particles.copy_(state.position)
-        return self._log_weight(self.particles).mean() - self._log_weight(s).mean()
+        return self._log_weight(self.particles).mean() - known
 
     def sample(
         self,
@@ -144,7 +146,7 @@ class FieldModel(FactorModel):
         Raises:
             ShapeError: If a value is not of the domain.
         """
-        weight = self._log_weight(self.states(x))
+        weight = self.log_weight(x)
         found = self._log_partition()
         if found.kind == "exact" and torch.is_grad_enabled():
             return weight - _LogPartition.apply(self.flat(), self)
@@ -156,12 +158,20 @@ class FieldModel(FactorModel):
         found = self._log_partition()
         return Density(found.kind, found.protocol, found.stderr or 0.0)
 
-    def pseudo_log_likelihood(self, x: Tensor) -> Tensor:
-        """Return sum_v log p(x_v | all others) of each row, in nats: (n, *shape) -> (n,)."""
-        s, flat = self.states(x), self.flat()
-        every = torch.arange(s.shape[1], device=s.device)[None]
-        logits = self._conditionals.logits(s, every, torch.cat([flat, flat.new_zeros(1)]))  # (n, d, k)
-        return logits.log_softmax(-1).gather(2, s[..., None]).sum((1, 2))
+    def pseudo_log_likelihood(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return sum_v log p(x_v | all others) of each row, in nats: (n, *shape) -> (n,).
+
+        A known label is one of the variables; an unknown one is summed out of what the columns say of
+        each other.
+        """
+        full = self.with_label(self.states(x), y)
+        whole = (full >= 0).all(1)
+        if bool(whole.all()):
+            return self._pseudo(full)
+        total = self.flat().new_zeros(len(full))
+        total[whole] = self._pseudo(full[whole])
+        total[~whole] = self._pseudo_summed(full[~whole, : self.label])
+        return total
 
     def log_weight(self, x: Tensor) -> Tensor:
         """Return the sum of all log-tables at each row, log p(x) but for log Z: (n, *shape) -> (n,).
@@ -169,7 +179,17 @@ class FieldModel(FactorModel):
         Raises:
             ShapeError: If a value is not of the domain.
         """
-        return self._log_weight(self.states(x))
+        return self.known_weight(self.with_label(self.states(x)))
+
+    def known_weight(self, s: Tensor) -> Tensor:
+        """Return the log-weight of rows of all variables, a label of -1 summed out: (n, d) -> (n,)."""
+        whole = (s >= 0).all(1)
+        if bool(whole.all()):
+            return self._log_weight(s)
+        total = self.flat().new_zeros(len(s))
+        total[whole] = self._log_weight(s[whole])
+        total[~whole] = self.class_weights(s[~whole, : self.label]).logsumexp(1)
+        return total
 
     def factor_graph(self) -> FactorGraph:
         """Return the exponentials of the log-tables as factors."""
@@ -188,6 +208,26 @@ class FieldModel(FactorModel):
     def _conditionals(self) -> Conditionals:
         """Return where the entries of each variable's conditional stand among all log-tables."""
         return Conditionals(self._tempered(np.zeros(len(self.flat()))))
+
+    def _pseudo(self, s: Tensor) -> Tensor:
+        """Return the pseudo-likelihood of rows of all variables, in nats: (n, d) -> (n,)."""
+        return self._others(s).log_softmax(-1).gather(2, s[..., None]).sum((1, 2))
+
+    def _pseudo_summed(self, s: Tensor) -> Tensor:
+        """Return that of rows of columns, the label summed out, in nats: (n, d) -> (n,)."""
+        weights, place = self.class_weights(s), s[..., None]
+        joint = []
+        for k in range(weights.shape[1]):
+            others = self._others(self.with_label(s, s.new_full((len(s),), k)))[:, : s.shape[1]]
+            joint.append(weights[:, k, None, None] + others - others.gather(2, place))  # (n, d, k)
+        logits = torch.stack(joint).clamp(min=_LEAST).logsumexp(0)
+        return logits.log_softmax(-1).gather(2, place).sum((1, 2))
+
+    def _others(self, s: Tensor) -> Tensor:
+        """Return log p(v = k | all others) of every variable, not normalised: (n, d) -> (n, d, k)."""
+        flat = self.flat()
+        every = torch.arange(s.shape[1], device=s.device)[None]
+        return self._conditionals.logits(s, every, torch.cat([flat, flat.new_zeros(1)]))
 
     def _log_weight(self, s: Tensor) -> Tensor:
         flat, sizes = self.flat(), self.variables.sizes

@@ -25,7 +25,7 @@ from leadline.core import Categories, DataError, Described
 from leadline.data.networks import FactorFile
 from leadline.data.uai import read_uai, write_uai
 from leadline.models.graphical.fields import FieldModel
-from leadline.models.graphical.wording import scopes_of
+from leadline.models.graphical.wording import beside_columns, joined, label_of, scopes_of
 
 __all__ = ["MarkovRandomField"]
 
@@ -33,14 +33,18 @@ __all__ = ["MarkovRandomField"]
 class MarkovRandomField(FieldModel):
     """Markov random field with given scopes.
 
+    Where the data have classes, the label is a variable too, behind the columns: `predict` is its
+    distribution given a row, which takes no partition function, and `log_prob` sums it out.
+
     Verbs:
-        sample, log_prob
+        sample, log_prob, predict where there is a label
 
     Args:
-        domain: The variables and their states.
+        domain: The observed variables and their states.
         scopes: The variables of each factor.
         objective: "exact", "pseudo" or "persistent" (see `fields`); "auto" is exact where that is cheap.
         chains: Number of persistent chains.
+        label: The label's name and classes, if there is one.
 
     Raises:
         DataError: If a scope names a variable twice, or one that does not exist.
@@ -62,19 +66,18 @@ class MarkovRandomField(FieldModel):
         scopes: Sequence[Sequence[int]],
         objective: str = "auto",
         chains: int = 100,
+        label: Categories | None = None,
     ) -> None:
-        domain.require(Categories)
+        sizes = joined(domain.require(Categories), label).sizes
         for scope in scopes:
-            if len(set(scope)) != len(scope) or not all(0 <= v < len(domain.sizes) for v in scope):
-                raise DataError(
-                    f"the scope {tuple(scope)} must name variables 0..{len(domain.sizes) - 1} once each"
-                )
-        super().__init__(domain, domain, tuple(tuple(scope) for scope in scopes), objective, chains)
+            if len(set(scope)) != len(scope) or not all(0 <= v < len(sizes) for v in scope):
+                raise DataError(f"the scope {tuple(scope)} must name variables 0..{len(sizes) - 1} once each")
+        super().__init__(domain, domain, tuple(tuple(scope) for scope in scopes), objective, chains, label)
         ends = np.cumsum([0, *(len(scope) for scope in scopes)])
         members = [v for scope in scopes for v in scope]
         self.register_buffer("scope_at", torch.from_numpy(ends))
         self.register_buffer("scope_list", torch.tensor(members, dtype=torch.int64))
-        cells = sum(math.prod(domain.sizes[v] for v in scope) for scope in scopes)
+        cells = sum(math.prod(sizes[v] for v in scope) for scope in scopes)
         self.log_tables = nn.Parameter(torch.zeros(cells))
 
     @classmethod
@@ -86,7 +89,9 @@ class MarkovRandomField(FieldModel):
         objective: str = "auto",
         chains: int = 100,
     ) -> "MarkovRandomField":
-        """Return a field over the columns of `data`, which must be categories.
+        """Return a field over the columns of `data`, which must be categories, and the label of classes.
+
+        The label is called "label". Where `edges` do not name it, it is joined to every column.
 
         Args:
             data: What the samples are.
@@ -96,9 +101,12 @@ class MarkovRandomField(FieldModel):
             chains: Number of persistent chains.
         """
         domain = data.domain.require(Categories)
-        count = len(domain.sizes)
-        pairs = list(itertools.pairwise(range(count))) if edges is None else scopes_of(domain, edges)
-        return cls(domain, [*((v,) for v in range(count)), *pairs], objective, chains)
+        label, count = label_of(data.labels, domain), len(domain.sizes)
+        every = joined(domain, label)
+        pairs = list(itertools.pairwise(range(count))) if edges is None else scopes_of(every, edges)
+        if label is not None:
+            pairs = beside_columns(pairs, count)
+        return cls(domain, [*((v,) for v in range(len(every.sizes))), *pairs], objective, chains, label)
 
     @classmethod
     def of(cls, file: FactorFile) -> "MarkovRandomField":
@@ -121,7 +129,7 @@ class MarkovRandomField(FieldModel):
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a .uai file."""
         tables = tuple(factor.table for factor in self.factor_graph().factors)
-        write_uai(FactorFile("MARKOV", self.domain.sizes, self.scopes, tables), path)
+        write_uai(FactorFile("MARKOV", self.variables.sizes, self.scopes, tables), path)
 
     def flat(self) -> Tensor:
         """Return the log-tables."""

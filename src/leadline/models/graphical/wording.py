@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from leadline.core import Categories, Classes, Labels, OptionError
 from leadline.core.errors import nearest
 
-__all__ = ["above_columns", "column_number", "hidden_of", "joined", "label_of", "parents_of", "scopes_of"]
+__all__ = [
+    "above_columns",
+    "beside_columns",
+    "column_number",
+    "hidden_of",
+    "joined",
+    "label_of",
+    "parents_of",
+    "scopes_of",
+]
 
 
 def column_number(domain: Categories, name: str) -> int:
@@ -63,6 +72,13 @@ def above_columns(parents: Sequence[Sequence[int]], columns: int) -> list[list[i
     if parents[label] or any(label in above for above in parents):
         return [list(above) for above in parents]
     return [[*above, label] if v < columns else list(above) for v, above in enumerate(parents)]
+
+
+def beside_columns(scopes: Sequence[tuple[int, ...]], columns: int) -> list[tuple[int, ...]]:
+    """Return scopes with the variable behind the columns joined to every column, where none names it."""
+    label = columns
+    named = any(label in scope for scope in scopes)
+    return [*scopes, *(() if named else ((v, label) for v in range(columns)))]
 
 
 def joined(domain: Categories, hidden: Categories | None) -> Categories:
