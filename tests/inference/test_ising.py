@@ -194,6 +194,17 @@ def test_chains_of_one_word_are_independent() -> None:
     assert float(off.abs().max()) < 6 / math.sqrt(400)
 
 
+def test_words_of_chains_and_rows_draw_from_streams_of_their_own() -> None:
+    # Spins without bonds or field are the coin tosses themselves: two words or two rows that share a
+    # stream would toss alike.
+    chains, rows, columns = 256, 6, 50
+    kernel = LatticeGibbs(Lattice(rows, columns, 0.0))
+    s = kernel.step(kernel.init(torch.ones(chains, rows, columns)), generator_for(0))[0].position
+    toss = s.view(4, 64, rows, columns).double().transpose(1, 2).reshape(4 * rows, -1)
+    off = toss.corrcoef()[~torch.eye(4 * rows).bool()]
+    assert float(off.abs().max()) < 5 / math.sqrt(toss.shape[1])
+
+
 @pytest.mark.parametrize("chains", [1, 63, 64, 65, 200])
 def test_packing_and_unpacking_change_nothing(chains: int) -> None:
     spins = torch.randint(2, (chains, 4, 6), generator=generator_for(chains)) * 2 - 1
@@ -202,15 +213,13 @@ def test_packing_and_unpacking_change_nothing(chains: int) -> None:
     assert torch.equal(state.position, spins.to(torch.int8))
 
 
-def test_neither_the_seed_stream_nor_the_threads_change_a_run() -> None:
-    kernel, ends, before = (
-        LatticeGibbs(Lattice(16, 16, 0.4, periodic=True), sweeps=3),
-        [],
-        torch.get_num_threads(),
-    )
+@pytest.mark.parametrize("chains", [40, 70])  # one word, whose rows two threads share, and two
+def test_neither_the_seed_stream_nor_the_threads_change_a_run(chains: int) -> None:
+    kernel = LatticeGibbs(Lattice(64, 64, 0.4, periodic=True), sweeps=20)
+    ends, before = [], torch.get_num_threads()
     for threads, seed in ((1, 0), (2, 0), (1, 1)):
         torch.set_num_threads(threads)
-        ends.append(kernel.step(kernel.init(torch.ones(70, 16, 16)), generator_for(seed))[0].position)
+        ends.append(kernel.step(kernel.init(torch.ones(chains, 64, 64)), generator_for(seed))[0].position)
     torch.set_num_threads(before)
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])

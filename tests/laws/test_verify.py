@@ -16,6 +16,7 @@ from leadline.core import (
     Density,
     Described,
     DomainError,
+    Kind,
     OptionError,
     Recipe,
     Signature,
@@ -353,6 +354,30 @@ def test_a_loose_bound_is_not_compared_with_its_samples() -> None:
 def test_a_model_without_an_inverse_claims_none() -> None:
     found = verify(Affine(Vectors.standard(2), "transposed"))
     assert answer(found, "decode inverts encode").verdict == "not applicable"
+
+
+@pytest.mark.parametrize(
+    ("width", "kind", "verdict"),
+    [(1, "exact", "obeyed"), (2, "exact", "not applicable"), (1, "lower bound", "not applicable")],
+)
+def test_rows_that_come_back_claim_an_inverse_only_of_codes_as_large_and_an_exact_density(
+    width: int, kind: Kind, verdict: str
+) -> None:
+    class Wide(Affine):
+        density = Density(kind)
+
+        def encode(self, x: Tensor) -> Tensor:
+            return super().encode(x).repeat(1, width)
+
+        def decode(self, z: Tensor) -> Tensor:
+            return super().decode(z[:, : self.domain.dims])
+
+        def log_prob(self, x: Tensor) -> Tensor:
+            z = super().encode(x)
+            base = -0.5 * z.square().sum(1) - 0.5 * z.shape[1] * math.log(2 * math.pi)
+            return base + torch.linalg.slogdet(self.weight).logabsdet + self.domain.log_volume
+
+    assert answer(verify(Wide(Vectors.standard(2))), "decode inverts encode").verdict == verdict
 
 
 def test_a_large_domain_is_judged_on_a_small_copy() -> None:
