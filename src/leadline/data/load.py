@@ -182,7 +182,8 @@ def _beside(path: Path, option: str, name: str) -> Path:
         if file.is_file():
             return file
     hint = nearest(Path(name).name, [item.name for item in path.parent.iterdir()])
-    raise DataError(f"{option}={name!r}: no such file{hint}")
+    other = "; or give true for English ones, or words with commas between" if option == "stop_words" else ""
+    raise DataError(f"{option}={name!r}: no such file{hint}{other}")
 
 
 def _embedded() -> str:

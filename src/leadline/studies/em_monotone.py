@@ -192,7 +192,7 @@ def _figure(finding: Finding) -> Figure:
             )
     left.set_yscale("log")
     left.set_xlabel("sweep")
-    left.set_ylabel("gain, nats per sample")
+    left.set_ylabel("gain, nats per sample (least shown 1e-12)")
     left.legend(fontsize=8)
     right.plot(finding.details["overrelaxed"], "o-", color="#d1495b", markersize=3)
     right.set_xlabel("step")

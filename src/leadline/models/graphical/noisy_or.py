@@ -253,14 +253,19 @@ class NoisyOr(EM):
         return list(x.split(max(1, _ROWS // wide))) if len(x) else []
 
     def _begin(self, x: Tensor) -> None:
-        """Put the trial near the data: each cause turns on what is on in a random sample, more or less."""
+        """Put the trial near the data: each cause turns on what is on in a random sample, more or less.
+
+        What is seldom on begins nearly off elsewhere: else few causes explain most of what is rare, and the
+        others are left idle.
+        """
         self.domain.validated(x)
         flat = self._flat(x)
         rows = flat[torch.randperm(len(flat), device="cpu")[: self.components].to(flat.device)]
         noise = torch.rand(rows.shape, device="cpu").to(flat)
-        strength = (0.1 + 0.3 * noise) * (0.3 + 0.7 * rows)
         mean = flat.mean(0).clamp(0.02, 0.98)
-        self.trial.become(torch.full((self.components,), 0.3), strength.T, 0.3 * mean)
+        other = mean.clamp(max=0.3)
+        strength = (0.1 + 0.3 * noise) * (other + (1 - other) * rows)
+        self.trial.become(torch.full((self.components,), 0.1), strength.T, 0.3 * mean)
 
     def _expect(self, x: Tensor) -> tuple[float, Tensor]:
         """Return the summed log-likelihood or bound, and what the M-step needs (K + 1, d + 1).
