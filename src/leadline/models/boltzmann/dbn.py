@@ -68,6 +68,8 @@ class DBN(Machine):
         tied: Whether a layer that is as wide as the one two below starts, when its turn comes, as the
             transpose of the layer below: then the net is the machine it was, the bound is tight, and what
             the new layer gains on its input the bound gains (section 4). Needs bits in the first layer.
+        pixels: "gaussianised" takes each pixel of a picture through its own histogram of the training split
+            to a unit normal, from which learning begins; "standard" only stretches it.
 
     Raises:
         ValueError: If a size is below 1.
@@ -94,10 +96,11 @@ class DBN(Machine):
         persistent: bool = False,
         chains: int = 100,
         tied: bool = False,
+        pixels: str = "gaussianised",
     ) -> None:
         super().__init__()
         self.domain = domain
-        self.visible = Visible(domain)
+        self.visible = Visible(domain, pixels)
         counts = {"hidden": min(hidden, default=0), "steps": steps, "burn_in": burn_in, "chains": chains}
         for name, value in counts.items():
             if value < 1:
@@ -127,11 +130,15 @@ class DBN(Machine):
         persistent: bool = False,
         chains: int = 100,
         tied: bool = False,
+        pixels: str = "gaussianised",
     ) -> "DBN":
         """Return a net over the samples of `data`: bits, pictures or real columns."""
-        return cls(
-            data.domain, hidden, steps, burn_in, scale, persistent=persistent, chains=chains, tied=tied
-        )
+        made = cls(
+            data.domain, hidden, steps, burn_in, scale,
+            persistent=persistent, chains=chains, tied=tied, pixels=pixels,
+        )  # fmt: skip
+        made.visible.observe(data)
+        return made
 
     @property
     def recommended(self) -> dict[str, Any]:
@@ -289,9 +296,10 @@ class DBN(Machine):
             noise = uniform((samples, len(x), own + width), like, generator)
         rows = []
         for each in noise:
-            ratio, h = self._ratio(self.visible.units(x, like, each[:, :own]), each[:, own:])
-            rows.append(ratio - self.top.free_energy(h))
-        return torch.stack(rows) + (self.visible.log_volume - log_z)
+            v = self.visible.units(x, like, each[:, :own])
+            ratio, h = self._ratio(v, each[:, own:])
+            rows.append(ratio - self.top.free_energy(h) + self.visible.log_volume(x, v))
+        return torch.stack(rows) - log_z
 
 
 class _Stage(nn.Module):

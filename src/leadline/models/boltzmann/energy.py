@@ -90,10 +90,12 @@ class Energy(nn.Module):
         step_size: float = 0.02,
         chains: int = 1000,
         burn_in: int = 500,
+        *,
+        pixels: str = "gaussianised",
     ) -> None:
         super().__init__()
         self.domain = domain.require(Images, Vectors)
-        self.visible = Visible(domain)
+        self.visible = Visible(domain, pixels)
         for name, value in (("steps", steps), ("chains", chains), ("burn_in", burn_in)):
             if value < 1:
                 raise OptionError(f"{name} must be at least 1, got {value}")
@@ -121,9 +123,12 @@ class Energy(nn.Module):
         step_size: float = 0.02,
         chains: int = 1000,
         burn_in: int = 500,
+        pixels: str = "gaussianised",
     ) -> "Energy":
         """Return a model of the samples of `data`: pictures or real columns."""
-        return cls(data.domain, hidden, architecture, steps, step_size, chains, burn_in)
+        made = cls(data.domain, hidden, architecture, steps, step_size, chains, burn_in, pixels=pixels)
+        made.visible.observe(data)
+        return made
 
     def loss(self, batch: Batch) -> Tensor:
         """Return what training descends on or, in evaluation mode, a figure to choose by, shape ().
@@ -134,7 +139,8 @@ class Energy(nn.Module):
         v = self.visible.drawn(batch.x, self.buffer)
         if not self.training:
             return self._sliced(v)
-        v = v + (_PIXEL_NOISE if self.visible.noisy else _NOISE) * torch.randn_like(v)
+        if not self.visible.gaussianised:
+            v = v + (_PIXEL_NOISE if self.visible.noisy else _NOISE) * torch.randn_like(v)
         end = self._refreshed(len(v))
         real, made = self._score(v), self._score(end)
         squares = 0.5 * (end.square().sum(1).mean() - v.square().sum(1).mean())

@@ -57,6 +57,8 @@ class RBM(Machine):
         scale: Noise of each Gaussian visible unit, "learned" or "unit"; of no meaning for bits.
         centred: Whether the gradient for bits and pictures is the centred one, which learns faster and
             further.
+        pixels: "gaussianised" takes each pixel of a picture through its own histogram of the training split
+            to a unit normal, from which learning begins; "standard" only stretches it.
 
     Raises:
         ValueError: If a size is below 1.
@@ -81,10 +83,11 @@ class RBM(Machine):
         burn_in: int = 1000,
         scale: str = "learned",
         centred: bool = True,
+        pixels: str = "gaussianised",
     ) -> None:
         super().__init__()
         self.domain = domain
-        self.visible = Visible(domain)
+        self.visible = Visible(domain, pixels)
         for name, value in (("hidden", hidden), ("steps", steps), ("chains", chains), ("burn_in", burn_in)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -106,9 +109,10 @@ class RBM(Machine):
         burn_in: int = 1000,
         scale: str = "learned",
         centred: bool = True,
+        pixels: str = "gaussianised",
     ) -> "RBM":
         """Return a machine over the samples of `data`: bits, pictures or real columns."""
-        return cls(
+        made = cls(
             data.domain,
             hidden,
             steps,
@@ -117,7 +121,10 @@ class RBM(Machine):
             burn_in=burn_in,
             scale=scale,
             centred=centred,
+            pixels=pixels,
         )
+        made.visible.observe(data)
+        return made
 
     @property
     def recommended(self) -> dict[str, Any]:

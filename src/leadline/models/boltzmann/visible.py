@@ -1,46 +1,88 @@
 r"""From raw samples to visible units and back.
 
 Bits are binary units. Real columns are standardised. Levels of a picture get uniform noise, u = (x + e) / q,
-so that log p(x) >= E log p(u), and u in [0, 1) is stretched to unit variance.
+so that log p(x) >= E log p(u). Then either u in [0, 1) is stretched to unit variance ("standard"), or each
+pixel goes through its own histogram H of the training split ("gaussianised"):
+
+    v = Phi^-1(C),        C = sum_{k < x} H(k) + e H(x),        log |dv / dx| = log H(x) - log phi(v)
+
+so that under independent histograms the units are unit normals exactly, whatever walls and spikes the pixel
+has, and a machine that is N(0, I) has the likelihood of the histograms: learning adds what pixels say of
+each other. Every level is counted once more than it was seen.
 
 Symbols:
-    n samples, D visible units v (n, D), u real coordinates, e noise in [0, 1), q levels, S draws of noise.
+    n samples, D visible units v (n, D), u real coordinates, e noise in [0, 1), q levels, H (D, q) histograms,
+    Phi and phi the distribution and density of a unit normal, S draws of noise.
 
 Source:
     Theis, van den Oord and Bethge (2016), A note on the evaluation of generative models, section 3.1.
+    The marginal map: Chen and Gopinath (2000), Gaussianization, NIPS, section 3.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from leadline.core import Bits, Domain, Images, OptionError, Vectors
+from leadline.core import Bits, Described, Domain, Images, OptionError, Vectors
 from leadline.core.errors import unknown_name
 from leadline.core.randomness import uniform, uniform_of_rows
+from leadline.data import Dataset
 from leadline.nets.boltzmann import BernoulliLayer, BoltzmannLayer, GaussianLayer
 
-__all__ = ["SCALES", "Visible"]
+__all__ = ["PIXELS", "SCALES", "Visible"]
 
+PIXELS = ("gaussianised", "standard")
 SCALES = ("learned", "unit")
 Score = Callable[[Tensor], Tensor]
 _SPREAD = 12**-0.5  # standard deviation of the uniform distribution on [0, 1)
+_MOST_COUNTED, _COUNTED_AT_ONCE = 20_000, 1000
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_LEAST = 1e-12  # least distance of C from 0 and 1: seven standard deviations
 
 
-@dataclass(frozen=True)
-class Visible:
+class Visible(nn.Module):
     """How samples of a domain become visible units.
 
     Args:
         domain: Bits, Images or Vectors.
+        pixels: "gaussianised" or "standard"; of no meaning for bits and columns.
+
+    Raises:
+        OptionError: If `pixels` is not one of `PIXELS`.
     """
 
-    domain: Domain
+    cumulative: Tensor | None
 
-    def __post_init__(self) -> None:
-        self.domain.require(Bits, Images, Vectors)
+    def __init__(self, domain: Domain, pixels: str = "gaussianised") -> None:
+        super().__init__()
+        self.domain = domain.require(Bits, Images, Vectors)
+        if pixels not in PIXELS:
+            raise unknown_name("pixels", pixels, PIXELS)
+        # for each pixel the number of samples below each level, one added to each: (D, q + 1)
+        counted = isinstance(domain, Images) and pixels == "gaussianised"
+        blank = torch.arange(domain.levels + 1, dtype=torch.int32) if isinstance(domain, Images) else None
+        self.register_buffer(
+            "cumulative", blank.repeat(domain.dims, 1) if counted and blank is not None else None
+        )
+
+    def make_room(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Be "standard" if no histograms were saved, given shapes by name."""
+        if "cumulative" not in shapes:
+            self.cumulative = None
+
+    def observe(self, data: Described) -> None:
+        """Count the levels of each pixel over at most 20,000 training samples, if `data` has any."""
+        if self.cumulative is None or not isinstance(data, Dataset) or not len(data.train):
+            return
+        D, q = self.domain.dims, self.cumulative.shape[1] - 1
+        counts = torch.ones(D * q, dtype=torch.int64)
+        offsets = torch.arange(D) * q
+        rows = data.train.head(_MOST_COUNTED)
+        for part, _ in rows.batches(_COUNTED_AT_ONCE):
+            counts += torch.bincount((part.flatten(1).long() + offsets).flatten(), minlength=D * q)
+        self.cumulative[:, 1:] = counts.view(D, q).cumsum(1).to(self.cumulative)
 
     @property
     def binary(self) -> bool:
@@ -58,12 +100,9 @@ class Visible:
         return isinstance(self.domain, Images)
 
     @property
-    def log_volume(self) -> float:
-        """Return what the log-density of visible units lacks to that of raw samples, in nats."""
-        if self.binary:
-            return 0.0
-        stretch = math.log(_SPREAD) * self.domain.dims if self.noisy else 0.0
-        return self.domain.log_volume - stretch
+    def gaussianised(self) -> bool:
+        """Return whether the units went through the histograms of their pixels."""
+        return self.cumulative is not None
 
     def layer(
         self, hidden: int, chains: int = 0, scale: str = "learned", *, centred: bool = False
@@ -81,11 +120,27 @@ class Visible:
 
     def units(self, x: Tensor, like: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return visible units of the middle of the cell, or of noise in it: (n, *shape) -> (n, D)."""
+        rows = self.domain.checked(x)
         if self.binary:
-            return self.domain.checked(x).flatten(1).to(like)
+            return rows.flatten(1).to(like)
+        if self.cumulative is not None:
+            below, mass = self._cell(rows, self.cumulative)
+            within = 0.5 if noise is None else noise.reshape(len(rows), -1).to(mass)
+            return torch.special.ndtri((below + within * mass).clamp(_LEAST, 1 - _LEAST)).to(like)
         within = None if noise is None or not self.noisy else noise.reshape(-1, *self.domain.shape)
-        u = self.domain.continuous(self.domain.checked(x), within, like).flatten(1)
+        u = self.domain.continuous(rows, within, like).flatten(1)
         return (u - 0.5) / _SPREAD if self.noisy else u
+
+    def log_volume(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return what log p(v) of the visible units v (n, D) of x lacks to log p(x), in nats: -> (n,)."""
+        if self.cumulative is not None:
+            _, mass = self._cell(self.domain.checked(x), self.cumulative)
+            log_normal = -0.5 * v.double().square() - _HALF_LOG_2PI
+            return (mass.log() - log_normal).sum(1).to(v)
+        if self.binary:
+            return v.new_zeros(len(v))
+        stretch = math.log(_SPREAD) * self.domain.dims if self.noisy else 0.0
+        return v.new_full((len(v),), self.domain.log_volume - stretch)
 
     def drawn(self, x: Tensor, like: Tensor) -> Tensor:
         """Return visible units with noise drawn anew: (n, *shape) -> (n, D)."""
@@ -116,16 +171,32 @@ class Visible:
         """
         if samples < 1:
             raise OptionError(f"samples must be at least 1, got {samples}")
+
+        def scored(noise: Tensor | None) -> Tensor:
+            v = self.units(x, like, noise)
+            return score(v) + self.log_volume(x, v)
+
         if not self.noisy:
-            return score(self.units(x, like)) + self.log_volume
+            return scored(None)
         if generator is None:
             noise = self.noise_of(x, 0, samples).to(like)
         else:
             noise = uniform((samples, len(x), self.domain.dims), like, generator)
-        each = torch.stack([score(self.units(x, like, one)) for one in noise])
-        return each.logsumexp(0) - math.log(samples) + self.log_volume
+        return torch.stack([scored(one) for one in noise]).logsumexp(0) - math.log(samples)
 
     def raw(self, v: Tensor) -> Tensor:
         """Return raw samples of visible units: (n, D) -> (n, *shape)."""
-        shaped = v.view(-1, *self.domain.shape)
-        return self.domain.quantize(shaped * _SPREAD + 0.5 if self.noisy else shaped)
+        if self.cumulative is None:
+            shaped = v.view(-1, *self.domain.shape)
+            return self.domain.quantize(shaped * _SPREAD + 0.5 if self.noisy else shaped)
+        total = self.cumulative[0, -1]
+        place = torch.special.ndtr(v.double()).T.contiguous() * total  # (D, n)
+        level = torch.searchsorted(self.cumulative[:, 1:-1].double().contiguous(), place, right=True)
+        return level.T.reshape(-1, *self.domain.shape).to(self.domain.dtype)
+
+    def _cell(self, x: Tensor, ladder: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mass of the levels below x and of x itself: (n, *shape) -> (n, D), (n, D)."""
+        level = x.flatten(1).to(ladder.device, torch.int64).T  # (D, n)
+        below, top = ladder.gather(1, level).T.double(), ladder.gather(1, level + 1).T.double()
+        total = ladder[0, -1]
+        return below / total, (top - below) / total
