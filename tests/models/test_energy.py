@@ -164,7 +164,7 @@ def test_pictures_get_a_convolutional_network_and_a_bound() -> None:
     assert x.shape == (3, 1, 16, 16)
     assert x.dtype == torch.uint8
     assert any(isinstance(module, torch.nn.Conv2d) for module in model.modules())
-    small = Energy(Images(1, 1, 2, 3), (8,), chains=5)
+    small = Energy(Images(1, 1, 2, 3), (8,), chains=5, pixels="standard")
     assert small.density.kind == "lower bound"
     assert small.log_prob(small.domain.states(), samples=500).exp().sum().item() < 1
 

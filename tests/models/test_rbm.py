@@ -360,7 +360,7 @@ def test_samples_of_real_columns_have_the_noise_of_log_prob(generator: torch.Gen
 
 def test_more_draws_of_noise_tighten_the_bound_of_pictures() -> None:
     domain = Images(1, 1, 2, 3)
-    model = RBM(domain, 3).double()
+    model = RBM(domain, 3, pixels="standard").double()
     with torch.no_grad():
         model.layer.weights.normal_(generator=torch.Generator().manual_seed(4))
     x = domain.states()
@@ -373,7 +373,7 @@ def test_more_draws_of_noise_tighten_the_bound_of_pictures() -> None:
 
 
 def test_a_picture_has_the_mass_of_its_cells_where_there_are_no_weights() -> None:
-    model = RBM(Images(1, 1, 2, 4), 2).double()
+    model = RBM(Images(1, 1, 2, 4), 2, pixels="standard").double()
     with torch.no_grad():
         model.layer.weights.zero_()
         model.layer.visible_bias.copy_(torch.tensor([0.3, -0.5]))

@@ -85,7 +85,7 @@ class DBN(Machine):
 
     waiting: Tensor | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         domain: Domain,
         hidden: tuple[int, ...] = (128, 128),
@@ -119,7 +119,7 @@ class DBN(Machine):
         self.register_buffer("waiting", torch.tensor(waiting, dtype=torch.float32) if tied else None)
 
     @classmethod
-    def for_data(
+    def for_data(  # noqa: PLR0913
         cls,
         data: Described,
         *,

@@ -7,8 +7,9 @@ with a network f. The normal reference keeps Z finite, and is where the model be
 that go on from batch to batch in a buffer, some of them begun anew each time.
 
 Symbols:
-    n samples, D visible units v (n, D): standardised columns, or dequantised pixels of unit variance,
-    f network, E energy, Z partition function over the reference, e step size, t temperature in [0, 1].
+    n samples, D visible units v (n, D): standardised columns, or pixels taken through their histograms to
+    unit normals, f network, E energy, Z partition function over the reference, e step size,
+    t temperature in [0, 1].
 
 Source:
     Du and Mordatch (2019), Implicit Generation and Modeling with Energy-Based Models, NeurIPS, sections 3.1
@@ -23,7 +24,7 @@ Departs from the source:
 """
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +43,9 @@ __all__ = ["Energy"]
 
 _DRAWS = 16
 _RENEWED = 0.05  # share of chains begun anew in each loss
-# Noise of the data in training, in units of their scale: pixels that never change would make walls too steep
-# for the steps of the chains.
+_STEP_SIZES = {True: 0.05, False: 0.02}  # whether pixels are gaussianised
+# Noise of the data in training, in units of their scale: standard pixels that never change would make walls
+# too steep for the steps of the chains.
 _NOISE, _PIXEL_NOISE = 0.03, 0.2
 _PENALTY = 1e-2  # weight of the squared scores, which keeps them near zero
 _POINTS, _REACH = {1: 8001, 2: 401}, 9.0
@@ -63,9 +65,12 @@ class Energy(nn.Module):
         architecture: "dense", "conv" (pictures only), or "auto": convolutional for pictures whose sides
             have at least 16 pixels.
         steps: Langevin steps of a chain in one loss, at least 1.
-        step_size: Their size e, above 0; the noise of a step has variance 2 e.
+        step_size: Their size e, above 0; the noise of a step has variance 2 e. None is 0.05 for gaussianised
+            pixels, which have no walls, and 0.02 else.
         chains: Number of chains in the buffer, at least 1.
         burn_in: Steps before a sample is taken, at least 1.
+        pixels: "gaussianised" takes each pixel of a picture through its own histogram of the training split
+            to a unit normal: then the reference is those histograms; "standard" only stretches it.
 
     Raises:
         OptionError: If an option is unknown or out of range.
@@ -78,7 +83,6 @@ class Energy(nn.Module):
         (torch.Size([5, 2]), torch.Size([5]), 'exact')
     """
 
-    recommended: ClassVar[dict[str, Any]] = {"optimizer": "adam", "lr": 3e-4, "clip": 1.0}
     buffer: Tensor
 
     def __init__(
@@ -87,7 +91,7 @@ class Energy(nn.Module):
         hidden: tuple[int, ...] = (128, 128),
         architecture: str = "auto",
         steps: int = 20,
-        step_size: float = 0.02,
+        step_size: float | None = None,
         chains: int = 1000,
         burn_in: int = 500,
         *,
@@ -99,9 +103,10 @@ class Energy(nn.Module):
         for name, value in (("steps", steps), ("chains", chains), ("burn_in", burn_in)):
             if value < 1:
                 raise OptionError(f"{name} must be at least 1, got {value}")
-        if not 0 < step_size < math.inf:
+        usual = _STEP_SIZES[self.visible.gaussianised]
+        self.steps, self.step_size, self.burn_in = steps, usual if step_size is None else step_size, burn_in
+        if not 0 < self.step_size < math.inf:
             raise OptionError(f"step_size must be above 0, got {step_size}")
-        self.steps, self.step_size, self.burn_in = steps, step_size, burn_in
         planes = domain.planes
         if is_convolutional(architecture, planes) and planes is not None:
             trunk = ConvEncoder(planes, 1, activation="silu", norm="none")
@@ -120,7 +125,7 @@ class Energy(nn.Module):
         hidden: tuple[int, ...] = (128, 128),
         architecture: str = "auto",
         steps: int = 20,
-        step_size: float = 0.02,
+        step_size: float | None = None,
         chains: int = 1000,
         burn_in: int = 500,
         pixels: str = "gaussianised",
@@ -129,6 +134,13 @@ class Energy(nn.Module):
         made = cls(data.domain, hidden, architecture, steps, step_size, chains, burn_in, pixels=pixels)
         made.visible.observe(data)
         return made
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """Return the settings of `fit` that go well with it."""
+        if self.visible.gaussianised:
+            return {"optimizer": "adam", "lr": 1e-3, "clip": 1.0, "schedule": "linear"}
+        return {"optimizer": "adam", "lr": 3e-4, "clip": 1.0}
 
     def loss(self, batch: Batch) -> Tensor:
         """Return what training descends on or, in evaluation mode, a figure to choose by, shape ().

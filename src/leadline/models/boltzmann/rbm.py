@@ -72,7 +72,7 @@ class RBM(Machine):
         (torch.Size([5, 2, 3]), torch.Size([5]), torch.Size([5, 4]))
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         domain: Domain,
         hidden: int = 128,
@@ -98,7 +98,7 @@ class RBM(Machine):
         self.layer = self.visible.layer(hidden, chains if kept else 0, scale, centred=self.centred)
 
     @classmethod
-    def for_data(
+    def for_data(  # noqa: PLR0913
         cls,
         data: Described,
         *,
@@ -130,7 +130,7 @@ class RBM(Machine):
     def recommended(self) -> dict[str, Any]:
         """Return the settings of `fit` that go well with it: faster with the centred gradient."""
         if self.centred:
-            lr = 0.02 if self.visible.binary else 0.005
+            lr = 0.02 if self.visible.binary else 0.002 if self.visible.gaussianised else 0.005
             return {"optimizer": "momentum", "lr": lr, "batch_size": 50, "schedule": "linear"}
         return {"optimizer": "momentum", "lr": 0.005, "batch_size": 20}
 
