@@ -193,12 +193,12 @@ def test_a_run_started_from_a_file_opens_without_it_and_tells_where_it_came_from
 @pytest.mark.parametrize(
     ("name", "options", "rate"),
     [
-        ("alexnet", {}, 0.01), ("vgg11", {}, 0.01), ("vgg11_bn", {}, 0.05), ("prelu_net_a", {}, 0.01),
+        ("alexnet", {}, 0.01), ("vgg11", {}, 0.01), ("vgg11_bn", {}, 0.01), ("prelu_net_a", {}, 0.01),
         ("googlenet", {}, 0.05), ("googlenet", {"variant": "paper"}, 0.01), ("bn_inception", {}, 0.05),
         ("resnet18", {}, 0.1), ("densenet_bc", {}, 0.1),
     ],
 )  # fmt: skip
-def test_a_net_with_normalisation_is_advised_a_higher_rate_and_one_with_weights_a_tenth(
+def test_a_net_is_advised_the_rate_of_its_paper_and_one_with_weights_a_tenth(
     name: str, options: dict[str, Any], rate: float, tmp_path: Path
 ) -> None:
     model = made(name, repeated=True, **options)
@@ -216,6 +216,15 @@ def test_large_pictures_are_advised_in_smaller_batches_and_as_much_smaller_steps
     small, large = (made("resnet18", Images(3, side, 80)).recommended for side in (63, 64))
     assert (small["batch_size"], large["batch_size"]) == (128, 32)
     assert small["lr"] == pytest.approx(8 * large["lr"])
+
+
+@pytest.mark.parametrize(
+    ("name", "deep"),
+    [("resnet34", False), ("resnet50", True), ("cifar_resnet56", False), ("cifar_plain110", True)],
+)
+def test_very_deep_residual_nets_are_advised_to_begin_slowly(name: str, deep: bool) -> None:
+    made_so = build(name, Signature(Images(1, 8, 8, 17), CLASSES), width=0.0625)
+    assert made_so.recommended.get("warmup", 0) == (100 if deep else 0)
 
 
 def test_a_grey_picture_is_repeated_to_colour_where_weights_are_given() -> None:

@@ -53,10 +53,10 @@ __all__ = ["fit"]
 _EPOCHS, _STEPS, _SWEEPS = 20, 2000, 200
 _USUAL = {
     "batch_size": 128, "optimizer": "adam", "schedule": "constant",
-    "precision": "fp32", "channels_last": False, "weight_decay": 0.0,
+    "precision": "fp32", "channels_last": False, "weight_decay": 0.0, "warmup": 0,
 }  # fmt: skip
 _LENGTHS = {"epochs", "steps", "budget"}
-_OF_OPTIMIZER = ("optimizer", "lr", "optimizer_options", "weight_decay")
+_OF_OPTIMIZER = ("optimizer", "lr", "optimizer_options", "weight_decay", "warmup")
 
 
 def fit(  # noqa: PLR0913
@@ -73,7 +73,7 @@ def fit(  # noqa: PLR0913
     optimizer_options: Mapping[str, Any] | None = None,
     freeze: str | Sequence[str] = (),
     schedule: str | None = None,
-    warmup: int = 0,
+    warmup: int | None = None,
     weight_decay: float | None = None,
     clip: float | None = None,
     accumulate: int = 1,
@@ -122,7 +122,7 @@ def fit(  # noqa: PLR0913
             for noisy_sgd noise and anneal.
         freeze: Prefixes of layers that do not learn; their batch normalisation stays in evaluation mode.
         schedule: constant, linear, cosine or step, over the whole phase ("constant").
-        warmup: Steps over which the learning rate rises from zero.
+        warmup: Steps over which the learning rate rises from zero (0).
         weight_decay: Weight decay of the optimiser (0).
         clip: Largest norm of the gradient.
         accumulate: Batches whose gradients make one step.
@@ -161,13 +161,13 @@ def fit(  # noqa: PLR0913
         "optimizer_options": dict(optimizer_options) if optimizer_options is not None else None,
         "schedule": schedule, "clip": clip, "steps": steps, "budget": budget,
         "precision": precision, "channels_last": channels_last, "weight_decay": weight_decay,
+        "warmup": warmup,
     }  # fmt: skip
     settings = Settings(
         **_resolved(model, wanted, len(data.train)),
-        warmup=warmup, accumulate=accumulate,
-        label_smoothing=label_smoothing, patience=patience, select=select, tolerance=tolerance,
-        validate_every=validate_every, seed=seed, device=device, compile=compile, augment=augment,
-        threads=threads, sharding=sharding, checkpoint_every=checkpoint_every,
+        accumulate=accumulate, label_smoothing=label_smoothing, patience=patience, select=select,
+        tolerance=tolerance, validate_every=validate_every, seed=seed, device=device, compile=compile,
+        augment=augment, threads=threads, sharding=sharding, checkpoint_every=checkpoint_every,
         lr_groups=None if lr_groups is None else dict(lr_groups),
         freeze=(freeze,) if isinstance(freeze, str) else tuple(freeze),
     )  # fmt: skip

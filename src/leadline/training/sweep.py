@@ -22,8 +22,10 @@ def sweep(session: Session, phase: Phase) -> None:
     """
     settings, position, learner = session.settings, session.position, phase.learner
     last = last_step(settings, 1)
-    x = _in_memory(phase.train, learner).to(session.device)
-    y = None if phase.train.y is None else phase.train.y.to(session.device)
+    enough = getattr(learner, "enough", None)  # samples from which it learns as well as from more
+    train = phase.train if enough is None else phase.train.head(enough)
+    x = _in_memory(train, learner).to(session.device)
+    y = None if train.y is None else train.y.to(session.device)
     learner.eval()
     session.restore = None
     session.optimizers = {}

@@ -18,6 +18,8 @@ from leadline.nets.vision.resnet import ResNet, cifar_plan
 
 __all__ = ["CifarResNet"]
 
+DEEP = 110  # layers from which the rate is to rise slowly, as in section 4.2
+
 
 class CifarResNet(VisionModel):
     """A residual net of 6 n + 2 layers for small pictures, or a plain one (shortcut="none").
@@ -66,4 +68,5 @@ class CifarResNet(VisionModel):
         def make(ends: Ends) -> VisionNet:
             return ResNet(ends.inputs, ends.outputs, cifar_plan(depth, shortcut=shortcut, width=width))
 
-        return cls.around(make, data, Entrance("small", repeated, weights))
+        model = cls.around(make, data, Entrance("small", repeated, weights))
+        return model.began_slowly() if depth >= DEEP else model

@@ -21,6 +21,7 @@ from leadline.nets.vision.resnet import ResNet, imagenet_plan
 
 __all__ = ["ResNetClassifier"]
 
+DEEP = 50  # layers from which the rate is to rise slowly, as Goyal et al. (2017), section 2.2, raise it
 VARIANTS = ("torchvision", "paper")
 
 
@@ -81,4 +82,5 @@ class ResNetClassifier(VisionModel):
             plan = imagenet_plan(depth, shortcut=shortcut, early=early, small=ends.small, width=width)
             return ResNet(ends.inputs, ends.outputs, plan)
 
-        return cls.around(make, data, Entrance(stem, repeated, weights))
+        model = cls.around(make, data, Entrance(stem, repeated, weights))
+        return model.began_slowly() if depth >= DEEP else model

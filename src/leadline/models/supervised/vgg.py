@@ -76,7 +76,4 @@ class VGGClassifier(VisionModel):
                 ends.inputs, ends.outputs, depth, normalised=norm == "batch", small=ends.small, width=width
             )
 
-        model = cls.around(make, data, Entrance(stem, repeated, weights))
-        if norm == "batch":
-            model.recommended["lr"] *= 5
-        return model
+        return cls.around(make, data, Entrance(stem, repeated, weights))

@@ -29,6 +29,7 @@ STEMS = ("auto", "imagenet", "small")
 COLOUR_MEAN, COLOUR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TUNED = 10  # by this much smaller is the learning rate where weights are given
 FEWER, USUAL = 32, 256  # batch of large pictures, where memory is short; that of the papers' rates for them
+WARMUP = 100  # steps; without them a residual net of 50 layers is thrown to chance
 LARGE, LEAST = 64, 4  # shorter sides: from which "auto" takes the stem for large pictures; of any picture
 
 
@@ -126,6 +127,12 @@ class VisionModel(Labelled):
     @abstractmethod
     def for_data(cls, data: Described) -> Self:
         """Return a model for pictures with labels."""
+
+    def began_slowly(self) -> Self:
+        """Return the model itself, with the advice to raise the rate slowly, without weights."""
+        if not self.origin:
+            self.recommended["warmup"] = WARMUP
+        return self
 
     @classmethod
     def around(cls, make: Callable[[Ends], VisionNet], data: Described, entrance: Entrance) -> Self:
