@@ -227,6 +227,14 @@ def test_very_deep_residual_nets_are_advised_to_begin_slowly(name: str, deep: bo
     assert made_so.recommended.get("warmup", 0) == (100 if deep else 0)
 
 
+@pytest.mark.parametrize("name", ["vgg19", "alexnet", "prelu_net_a"])
+def test_the_signal_of_a_net_without_normalisation_lives_through_all_layers(name: str) -> None:
+    net = made(name).net.eval()
+    with torch.no_grad():
+        spread = net.code(torch.randn(64, 1, 8, 8)).std()
+    assert 0.1 < spread < 10
+
+
 def test_a_grey_picture_is_repeated_to_colour_where_weights_are_given() -> None:
     grey, colour = made("resnet18", repeated=True).eval(), made("resnet18", Images(3, 8, 8, 17)).eval()
     colour.load_state_dict(grey.state_dict())

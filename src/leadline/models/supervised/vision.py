@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from leadline.core import Described, Domain, DomainError, Labels, OptionError
 from leadline.core.errors import nearest, unknown_name
 from leadline.models.supervised.labelled import Labelled, required_labels
-from leadline.nets.vision.blocks import VisionNet
+from leadline.nets.vision.blocks import VisionNet, unit_start
 from leadline.nets.vision.weights import load_file
 
 __all__ = ["STEMS", "Ends", "Entrance", "VisionModel"]
@@ -108,6 +108,8 @@ class VisionModel(Labelled):
         self.origin: dict[str, Any] = {}
         if entrance.weights is not None:
             self.origin = load_file(self.net, entrance.weights)
+        elif not any(isinstance(layer, nn.BatchNorm2d) for layer in self.net.modules()):
+            unit_start(self.net, (read, *sides))
         large = min(sides) >= LARGE
         rate = self.rate * FEWER / USUAL if large else self.rate
         self.recommended: dict[str, Any] = {

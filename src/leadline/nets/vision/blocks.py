@@ -18,8 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leadline.core.errors import OptionError
+from leadline.core.randomness import generator_for, normal
 
-__all__ = ["BatchNorm2d", "MaxPool2d", "VisionNet", "conv_norm", "halving", "he_start", "scaled"]
+__all__ = [
+    "BatchNorm2d",
+    "MaxPool2d",
+    "VisionNet",
+    "conv_norm",
+    "halving",
+    "he_start",
+    "scaled",
+    "unit_start",
+]
 
 
 LANES = 16  # channels that a processor compares at a time
@@ -166,3 +176,40 @@ def he_start(net: nn.Module, *, slope: float = 0.0, linear: bool = False) -> Non
         nn.init.kaiming_normal_(weight, a=slope, mode=mode)  # type: ignore[arg-type]
         if bias is not None:
             nn.init.zeros_(bias)
+
+
+@torch.no_grad()
+def unit_start(net: nn.Module, shape: tuple[int, ...]) -> None:
+    """Scale weights of a net without normalisation so that each layer but the last gives variance 1.
+
+    On small pictures most of what a 3 x 3 convolution reads is padding, and the usual start lets the signal
+    of a deep net die away. The variance is that over a few pictures of fixed noise.
+
+    Args:
+        net: What is scaled, in place, biases too.
+        shape: Channels, height and width of a picture.
+
+    Source:
+        Mishkin and Matas (2016), All You Need Is a Good Init, ICLR, algorithm 1, from random weights.
+    """
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)][:-1]
+
+    def scaled_output(layer: nn.Module, given: object, output: Tensor) -> Tensor:
+        spread = output.std()
+        if not bool(spread > 0):
+            return output
+        for parameter in layer.parameters():
+            parameter.div_(spread)
+        return output / spread
+
+    if layers[0].weight.is_meta:  # only its shapes are asked for
+        return
+    count = 16 if min(shape[1:]) < 64 else 4
+    hooks = [layer.register_forward_hook(scaled_output) for layer in layers]
+    training = net.training
+    try:
+        net.eval()(normal((count, *shape), layers[0].weight, generator_for(0, "start")))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        net.train(training)
