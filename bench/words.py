@@ -21,8 +21,8 @@ import leadline as ll
 AP = Path(__file__).parents[2] / "shared" / "data" / "topics" / "ap" / "ap.dat"
 SWEEPS = 300
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "one multinomial": ("mixture", {"components": 1}),
-    "8 multinomials": ("mixture", {"components": 8}),
+    "one multinomial": ("mixture", {"components": 1, "component": "multinomial"}),
+    "8 multinomials": ("mixture", {"components": 8, "component": "multinomial"}),
     "one Polya": ("mixture", {"components": 1, "component": "polya"}),
     "8 Polyas": ("mixture", {"components": 8, "component": "polya"}),
     "lda 20, variational": ("lda", {"topics": 20}),

@@ -64,6 +64,8 @@ def test_bags_are_rows_of_a_dense_table_in_any_order() -> None:
     assert torch.equal(bags[index], torch.from_numpy(table)[index])
     assert torch.equal(bags.select(index)[torch.tensor([3])], torch.from_numpy(table)[39:])
     assert torch.equal(bags.sparse().to_dense(), torch.from_numpy(table))
+    bags.counts.flags.writeable = False  # as in a memory map: no warning, and the map is left alone
+    assert torch.equal(bags.sparse().to_dense(), torch.from_numpy(table))
     assert bags.digest() != bags.select(torch.arange(39)).digest()
     changed = table.copy()
     changed[7, 2] += 1

@@ -218,6 +218,13 @@ def test_planted_topics_are_found(method: str) -> None:
     assert float((share - counted).abs().max()) < 0.05
 
 
+def test_a_minibatch_stands_for_all_documents() -> None:
+    x, _ = planted(60)  # of 40 tokens each
+    made = LDA(Counts(tuple("abcdefghijkl")), topics=4, method="online", batch=20, eta=0.5)
+    made.sweep(x)
+    assert float(made.strength.sum()) == pytest.approx(12 * 4 * 0.5 + 60 * 40, rel=1e-4)
+
+
 def test_dense_and_sparse_documents_are_the_same_documents() -> None:
     x, _ = planted(30)
     torch.manual_seed(0)

@@ -263,7 +263,7 @@ def test_means_codes_and_words_are_those_of_the_tables(generator: torch.Generato
     x = made.sample(n, generator).double()
     wanted = torch.tensor([0.3 * 0.75 + 0.7 * 0.1, 0.3 * 1.3 + 0.7 * 0.5])
     assert bool(((x.mean(0) - wanted).abs() < 4 * x.std(0) / math.sqrt(n)).all())
-    bags = Mixture(Counts(("sea", "line", "lead")), 1)
+    bags = Mixture(Counts(("sea", "line", "lead")), 1, "multinomial")
     bags.best.log_p.copy_(torch.tensor([[0.2, 0.5, 0.3]]).log())
     assert [word for word, _ in bags.top_words(2)[0]] == ["line", "lead"]
     bits = Mixture(Bits((2,), ("sea", "line")), 1)

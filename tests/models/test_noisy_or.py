@@ -197,6 +197,24 @@ def test_samples_have_the_probabilities_of_all_states(generator: torch.Generator
     assert torch.equal(model.decode(torch.eye(3)), (lit > 0.5).to(torch.uint8))
 
 
+def test_the_upper_bound_takes_the_best_slope() -> None:
+    layer, x = net(causes=3, findings=1), torch.ones(1, 1, dtype=torch.float64)
+    slopes = torch.logspace(-4, 3, 20_000, dtype=torch.float64)[:, None]
+    conjugate = slopes * slopes.log() - (slopes + 1) * torch.log1p(slopes)
+    causes = torch.logaddexp(layer.prior.log() + slopes * layer.weights, torch.log1p(-layer.prior))
+    bounds = conjugate[:, 0] + slopes[:, 0] * layer.leak + causes.sum(1)
+    assert float(upper_bound(x, layer)) == pytest.approx(float(bounds.min()), abs=1e-5)
+
+
+def test_a_leak_alone_becomes_the_frequency_in_one_step() -> None:
+    model = NoisyOr(Bits((2,)), causes=1).double()
+    x = torch.tensor([[1, 0], [1, 1], [0, 0], [1, 0]], dtype=torch.uint8)
+    model.trial.become(torch.tensor([0.5]), torch.full((2, 1), 1e-4), torch.tensor([0.2, 0.9]))
+    _, moments = model._expect(x)
+    model._maximise(moments)
+    assert model.trial.leak.tolist() == pytest.approx([0.75, 0.25], abs=1e-3)
+
+
 def test_causes_are_ranked_names_of_what_they_turn_on() -> None:
     model = NoisyOr(Bits((3,), ("sea", "line", "lead")), causes=2)
     model.best.strength.copy_(torch.tensor([[0.1, 0.5], [0.7, 0.2], [0.3, 0.9]]))

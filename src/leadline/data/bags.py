@@ -68,7 +68,7 @@ class Bags(Stream):
         """Return all counts as one sparse tensor (n, words) int64, coalesced."""
         rows = np.repeat(np.arange(len(self)), np.diff(self.starts))
         places = torch.from_numpy(np.stack([rows, self.words]))
-        values = torch.from_numpy(self.counts)
+        values = torch.from_numpy(np.require(self.counts, requirements="W"))  # a memory map is copied
         return torch.sparse_coo_tensor(
             places, values, (len(self), self.size), is_coalesced=True, check_invariants=False
         )

@@ -38,8 +38,8 @@ Component = Literal["auto", "bernoulli", "categorical", "multinomial", "polya", 
 HOLDS: dict[str, tuple[type[Domain], ...]] = {
     "bernoulli": (Bits,),
     "categorical": (Categories, Bits, Images),
-    "multinomial": (Counts,),
     "polya": (Counts,),
+    "multinomial": (Counts,),
     "gaussian": (Vectors,),
     "student": (Vectors,),
 }
@@ -60,7 +60,7 @@ class Mixture(EM):
     Args:
         domain: Bits, Images or Categories (finite values), Counts (bags of words), or Vectors.
         components: Number K of components, at least 1.
-        component: The kind: "bernoulli", "categorical", "multinomial", "polya" (words in bursts), "gaussian"
+        component: The kind: "bernoulli", "categorical", "polya" (words in bursts), "multinomial", "gaussian"
             or "student"; by "auto" the first of them that holds the domain.
         degrees: Degrees of freedom of "student"; learned for each component if None.
         restarts: How many starts to learn from; the best is kept.
