@@ -195,6 +195,7 @@ def test_studies_are_listed_and_run(home: Path, tmp_path: Path, capsys: pytest.C
     assert "random_labels" in [one["study"] for one in listed]
     assert 'did you mean "random_labels"' in failed(capsys, "study", "random_label")
     assert "a run that can sample" in failed(capsys, "study", "birthday_paradox")
+    assert "leadline study em_monotone DATA" in failed(capsys, "study", "em_monotone")
     out = tmp_path / "finding.json"
     assert (
         run(

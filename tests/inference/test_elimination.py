@@ -1,5 +1,7 @@
 """Variable elimination, its bound, and weighted draws against enumeration."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -83,6 +85,18 @@ def test_weighted_draws_miss_the_truth_by_no_more_than_their_error_says() -> Non
             misses += int((gap > 2 * error + 1e-12).sum())
             total += len(p)
     assert misses <= 0.12 * total
+
+
+def test_a_state_that_no_draw_was_in_has_an_error_unless_it_is_impossible() -> None:
+    rare = np.array([[1 - 1e-4, 1e-4, 0.0], [0.2, 0.3, 0.5]])
+    factors = (Factor((0,), np.array([1.0, 0.0]), child=0), Factor((0, 1), rare, child=1))
+    found = likelihood_weighting(FactorGraph((2, 3), factors), draws=1000, seed=1)
+    assert found.marginals[1].tolist() == [1.0, 0.0, 0.0]
+    once = math.sqrt(1 / 1001 * (1 - 1 / 1001) / 1000)  # one draw of 1,001
+    assert found.stderr[1].tolist() == pytest.approx([once, once, 0.0])
+    assert found.stderr[0].tolist() == [0.0, 0.0]
+    given = likelihood_weighting(FactorGraph((2, 3), factors), {1: 0}, draws=1000)
+    assert given.stderr[1].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_weighting_needs_a_network_and_draws_that_agree() -> None:

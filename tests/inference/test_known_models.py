@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from leadline.core import ResourceError
 from leadline.data.bif import read_bif
 from leadline.data.networks import Network
 from leadline.data.uai import read_evidence, read_marginals, read_partition, read_uai
 from leadline.inference.asking import believe
+from leadline.inference.elimination import relevant
 from leadline.inference.factors import Factor, FactorGraph
 from leadline.inference.junction_tree import JunctionTree
+from leadline.inference.orders import find_cliques
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
-# networks of small trees; link (250 MB) and munin1 (1.7 GB) are in bench/graphical.py
+# networks of small trees; link (247 MB) and munin1 (1.6 GB) follow below
 NETWORKS = (
     "alarm", "andes", "asia", "cancer", "child", "diabetes", "earthquake", "hepar2", "insurance", "munin2",
     "pathfinder", "sachs", "water",
@@ -97,3 +100,36 @@ def test_an_instance_beyond_the_memory_gets_an_estimate_between_bounds() -> None
     assert found.log_partition.interval is not None
     low, high = found.log_partition.interval
     assert low <= published <= high
+
+
+@pytest.mark.parametrize(("name", "told"), [("link", "247 MB for tables of up to 14"), ("munin1", "1.62 GB")])
+def test_a_huge_network_tells_its_need_first_then_answers_by_draws_with_their_error(
+    name: str, told: str
+) -> None:
+    graph = graph_of(read_bif(SHARED / f"bayesnets/{name}.bif.gz"))
+    with pytest.raises(ResourceError, match=told):
+        believe(graph, method="exact", limit=1e8)
+    heard: list[str] = []
+    rough = believe(graph, limit=1e8, tell=heard.append)
+    assert len(heard) == 1
+    assert f"needs {told}" in heard[0]
+    assert "treewidth at most" in rough.needs
+    assert (rough.kind, rough.error.protocol) == ("estimate", "largest standard error")
+    assert rough.error.value == pytest.approx(0.5 / math.sqrt(20_000), rel=0.02)
+    heard.clear()
+    try:
+        exact = believe(graph, method="exact", tell=heard.append)
+    except ResourceError as error:
+        pytest.skip(str(error))
+    assert told in heard[0]
+    assert "more than" not in heard[0]
+    for v, p in exact.marginals.items():
+        assert (np.abs(rough.marginals[v] - p) <= 5 * rough.stderr[v] + 1e-12).all()
+    peer = peer_of(read_bif(SHARED / f"bayesnets/{name}.bif.gz"), graph)
+    pyagrum = pytest.importorskip("pyagrum")
+    for v in range(0, len(graph.sizes), 7):
+        if find_cliques(relevant(graph, [v])).states < 1e5:  # the peer is quick where few tables matter
+            engine = pyagrum.LazyPropagation(peer)
+            engine.setTargets({f"v{v}"})
+            engine.makeInference()
+            np.testing.assert_allclose(exact.marginals[v], engine.posterior(f"v{v}").toarray(), atol=1e-9)

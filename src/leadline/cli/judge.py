@@ -1,5 +1,6 @@
 """Commands that judge: verify, study, report."""
 
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,6 +122,8 @@ def _found(
         return study(**options)
     if of_data:
         source = on or subject
+        if source is None and signature(study.run).parameters["data"].default is Parameter.empty:
+            raise OptionError(f"{study.name} needs data: leadline study {study.name} DATA")
         return study(*([] if source is None else [loaded(source, data_pairs)]), **options)
     if "function" in study.needs and (subject is None or "model" not in study.needs):
         return study(**({} if subject is None else {"function": subject}) | options)

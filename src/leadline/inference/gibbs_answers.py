@@ -29,6 +29,7 @@ from leadline.inference.chains.gibbs import Gibbs
 from leadline.inference.elimination import relevant
 from leadline.inference.factors import Factor, FactorGraph, Floats, Ints, multiplied
 from leadline.inference.pruning import pruned
+from leadline.inference.weighting import share_errors
 
 __all__ = ["IslandsError", "Walked", "gibbs_draws", "gibbs_marginals"]
 
@@ -121,7 +122,7 @@ def gibbs_marginals(
             effective[states] = torch.where(held.isnan(), effective[states], held.float())
             least = min(least, float(effective[states].min()))
         marginals[v] = shares.double().numpy()
-        errors[v] = _errors(marginals[v], walk.possible[v], effective.double().numpy())
+        errors[v] = share_errors(marginals[v], walk.possible[v], effective.double().numpy())
     return Walked(marginals, errors, worst, least, chains, draws)
 
 
@@ -154,9 +155,7 @@ class _Walk:
     def __init__(self, graph: FactorGraph, seen: dict[int, int], burn_in: int = _BURN_IN) -> None:
         small = pruned(graph.given(seen))
         self.seen, self.states, self.burn_in = seen, small.states, burn_in
-        self.possible = [
-            np.isin(np.arange(size), left) for size, left in zip(graph.sizes, small.states, strict=True)
-        ]
+        self.possible = small.possible(graph.sizes)
         self.graph, self.gone = _positive(small.graph)
 
     def draws(self, chains: int, draws: int, generator: torch.Generator | None) -> Tensor:
@@ -217,9 +216,3 @@ def _is_block(support: NDArray[np.bool_]) -> bool:
     """
     sides = (support.any(tuple(i for i in range(support.ndim) if i != axis)) for axis in range(support.ndim))
     return int(support.sum()) == math.prod(int(side.sum()) for side in sides)
-
-
-def _errors(shares: Floats, possible: NDArray[np.bool_], effective: Floats) -> Floats:
-    """Return sqrt(p (1 - p) / ESS); of a state never, or always, seen p is one draw from the end."""
-    p = np.clip(shares, 1 / (effective + 1), effective / (effective + 1))
-    return np.where(possible & (possible.sum() > 1), np.sqrt(p * (1 - p) / effective), 0.0)

@@ -8,9 +8,11 @@ Source:
     Mackworth (1977), Consistency in networks of relations, Artificial Intelligence 8.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leadline.core.errors import DataError
 from leadline.inference.factors import Factor, FactorGraph, Floats, Ints
@@ -35,6 +37,10 @@ class Pruned:
         out = np.zeros(size)
         out[self.states[v]] = p
         return out
+
+    def possible(self, sizes: Sequence[int]) -> list[NDArray[np.bool_]]:
+        """Return which of the states of each variable, `sizes` at first, are left."""
+        return [np.isin(np.arange(size), left) for size, left in zip(sizes, self.states, strict=True)]
 
 
 def pruned(graph: FactorGraph) -> Pruned:

@@ -17,12 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leadline.core.errors import DataError, OptionError
 from leadline.inference.factors import FactorGraph, Floats, Ints
 from leadline.inference.graphs import topological_order
+from leadline.inference.pruning import pruned
 
-__all__ = ["Weighted", "likelihood_weighting"]
+__all__ = ["Weighted", "likelihood_weighting", "share_errors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,8 @@ class Weighted:
 
     Args:
         marginals: Estimated distribution of each variable.
-        stderr: Standard error of each probability.
+        stderr: Standard error of each probability; of a state that no draw, or every one, was in, that of one
+            draw from there.
         log_partition: Log of the mean weight in nats, an estimate of log p(evidence).
         log_stderr: Its standard error by the delta method.
         effective_sample_size: (sum w)^2 / sum w^2; standard errors of few effective draws cannot be trusted.
@@ -80,23 +83,34 @@ def likelihood_weighting(
             cumulative = rows.cumsum(-1)
             threshold = rng.random((draws, 1)) * cumulative[..., -1:]
             x[:, v] = np.minimum((cumulative <= threshold).sum(-1), graph.sizes[v] - 1)
-    return _summary(graph, x, log_weights)
+    return _summary(graph, seen, x, log_weights)
 
 
-def _summary(graph: FactorGraph, x: Ints, log_weights: Floats) -> Weighted:
+def share_errors(shares: Floats, possible: NDArray[np.bool_], effective: Floats | float) -> Floats:
+    """Return sqrt(p (1 - p) / ESS); of a state never, or always, seen p is one draw from the end."""
+    p = np.clip(shares, 1 / (effective + 1), effective / (effective + 1))
+    return np.where(possible & (possible.sum() > 1), np.sqrt(p * (1 - p) / effective), 0.0)
+
+
+def _summary(graph: FactorGraph, seen: Mapping[int, int], x: Ints, log_weights: Floats) -> Weighted:
     """Return the estimates of weighted draws (n, d)."""
     top = float(log_weights.max())
     if top == -math.inf:
         raise DataError("no draw agrees with the evidence: its probability is zero, or too small to sample")
     w = np.exp(log_weights - top)
-    total, n = float(w.sum()), len(w)
+    total, n, squared = float(w.sum()), len(w), float((w * w).sum())
+    effective = total**2 / squared
     marginals, errors = [], []
-    for v, size in enumerate(graph.sizes):
+    for v, able in enumerate(pruned(graph.given(seen)).possible(graph.sizes)):
+        size = len(able)
         p = np.bincount(x[:, v], weights=w, minlength=size) / total
         squares = np.bincount(x[:, v], weights=w * w, minlength=size)  # sum of w^2 where the state holds
         # sum w^2 (1[x = s] - p)^2 = squares (1 - p)^2 + (rest) p^2
-        variance = squares * (1 - p) ** 2 + (float((w * w).sum()) - squares) * p**2
+        variance = squares * (1 - p) ** 2 + (squared - squares) * p**2
+        told = np.sqrt(np.maximum(variance, 0.0)) / total  # rounding may fall below zero
         marginals.append(p)
-        errors.append(np.sqrt(np.maximum(variance, 0.0)) / total)  # rounding may fall below zero
+        drawn = np.bincount(x[w > 0, v], minlength=size) > 0
+        bare = ~drawn | (drawn.sum() == 1)  # never, or always
+        errors.append(np.where(bare, share_errors(p, able, effective), told))
     spread = float(w.std(ddof=1)) / (total / n) / math.sqrt(n) if n > 1 else math.inf
-    return Weighted(marginals, errors, math.log(total / n) + top, spread, total**2 / float((w * w).sum()))
+    return Weighted(marginals, errors, math.log(total / n) + top, spread, effective)
