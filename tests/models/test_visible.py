@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import leadline as ll
-from leadline.core import Images, OptionError, Signature
+from leadline.core import DomainError, Images, OptionError, Signature
 from leadline.data import Dataset, Split
 from leadline.measures.references import Histogram
 from leadline.models.boltzmann.dbn import DBN
@@ -40,8 +40,15 @@ def skewed(n: int = 40, levels: int = 3, width: int = 2) -> Dataset:
 
 def observed(data: Dataset) -> Visible:
     visible = Visible(data.domain)
-    visible.observe(data)
+    visible.sweep(data.train.x)  # type: ignore[arg-type]
     return visible
+
+
+def counted(kind: Any, data: Dataset, **options: Any) -> Any:
+    """Return a model whose histograms are those of the data."""
+    model = kind.for_data(data, **options)
+    model.visible.sweep(data.train.x)
+    return model
 
 
 def edges(data: Dataset) -> Tensor:
@@ -109,7 +116,7 @@ def test_a_cell_lies_between_the_quantiles_of_its_counts() -> None:
 @pytest.mark.parametrize(("kind", "hidden"), [(Energy, (4,)), (RBM, 4), (DBN, (4, 4)), (DBN, (4,))])
 def test_a_model_that_knows_nothing_has_the_score_of_the_histograms(kind: Any, hidden: Any) -> None:
     data = skewed(40, 5, 4)
-    model = kind.for_data(data, hidden=hidden).double()
+    model = counted(kind, data, hidden=hidden).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -122,7 +129,7 @@ def test_a_model_that_knows_nothing_has_the_score_of_the_histograms(kind: Any, h
 @pytest.mark.parametrize("scale", ["learned", "unit"])
 def test_a_machine_gives_each_picture_the_mass_of_its_cell_and_all_sum_to_one(scale: str) -> None:
     data = skewed()
-    model = moved(RBM.for_data(data, hidden=3, scale=scale), 0.5)
+    model = moved(counted(RBM, data, hidden=3, scale=scale), 0.5)
     layer, ends = model.layer, edges(data)
     h = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3))).double()
     with torch.no_grad():  # p(v) is a mixture of 8 normals: their weights by the integral of the joint
@@ -175,6 +182,7 @@ def test_the_histograms_are_saved_with_the_run(kind: Any, tmp_path: Path) -> Non
     fit(model, data, steps=2, select="last", threads=1, out=tmp_path / "run", progress=False)
     again = ll.open(tmp_path / "run").model
     x = data.test.x
+    assert torch.equal(model.visible.cumulative, observed(data).cumulative)  # type: ignore[union-attr, arg-type]
     assert torch.equal(again.visible.cumulative, model.visible.cumulative)  # type: ignore[union-attr]
     v, w = (each.visible.units(x, LIKE) for each in (model, again))  # type: ignore[operator, union-attr]
     assert torch.equal(v, w)
@@ -191,6 +199,18 @@ def test_weights_saved_without_histograms_are_of_standard_pixels(kind: Any) -> N
     assert not newer.visible.gaussianised
     x = torch.randint(5, (3, 1, 1, 4)).to(torch.uint8)
     assert torch.equal(newer.visible.units(x, LIKE), older.visible.units(x, LIKE))
+
+
+def test_the_objective_of_the_histograms_is_their_mean_log_likelihood() -> None:
+    data = skewed(40, 5, 4)
+    found = Visible(data.domain).sweep(data.train.x)  # type: ignore[arg-type]
+    assert found == pytest.approx(float(Histogram(data).log_prob(data.train.x).mean()))  # type: ignore[arg-type]
+
+
+def test_units_without_histograms_have_none_to_learn() -> None:
+    with pytest.raises(DomainError, match="only gaussianised"):
+        Visible(Images(1, 1, 2, 3), "standard").sweep(torch.zeros(3, 1, 1, 2, dtype=torch.uint8))
+    assert not Visible(Images(1, 1, 2, 3), "standard").stages()
 
 
 def test_a_way_that_is_not_known_is_refused() -> None:

@@ -133,12 +133,10 @@ class DBN(Machine):
         pixels: str = "gaussianised",
     ) -> "DBN":
         """Return a net over the samples of `data`: bits, pictures or real columns."""
-        made = cls(
+        return cls(
             data.domain, hidden, steps, burn_in, scale,
             persistent=persistent, chains=chains, tied=tied, pixels=pixels,
         )  # fmt: skip
-        made.visible.observe(data)
-        return made
 
     @property
     def recommended(self) -> dict[str, Any]:
@@ -160,7 +158,7 @@ class DBN(Machine):
 
     def stages(self) -> list[nn.Module]:
         """Return the layers as Boltzmann machines to be learned in turn, each on the codes of the last."""
-        found = [_Stage(self.layers[0], self.steps, self.visible)]
+        found = [*self.visible.stages(), _Stage(self.layers[0], self.steps, self.visible)]
         for number, (below, layer) in enumerate(pairwise(self.layers)):
             waits = None if self.waiting is None else self.waiting[number]
             found.append(_Stage(layer, self.steps, below=below, waits=waits))

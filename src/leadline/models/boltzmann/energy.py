@@ -131,9 +131,7 @@ class Energy(nn.Module):
         pixels: str = "gaussianised",
     ) -> "Energy":
         """Return a model of the samples of `data`: pictures or real columns."""
-        made = cls(data.domain, hidden, architecture, steps, step_size, chains, burn_in, pixels=pixels)
-        made.visible.observe(data)
-        return made
+        return cls(data.domain, hidden, architecture, steps, step_size, chains, burn_in, pixels=pixels)
 
     @property
     def recommended(self) -> dict[str, Any]:
@@ -141,6 +139,10 @@ class Energy(nn.Module):
         if self.visible.gaussianised:
             return {"optimizer": "adam", "lr": 1e-3, "clip": 1.0, "schedule": "linear"}
         return {"optimizer": "adam", "lr": 3e-4, "clip": 1.0}
+
+    def stages(self) -> list[nn.Module]:
+        """Return what is learned before the network: the histograms of pixels, if it reads them."""
+        return self.visible.stages()
 
     def loss(self, batch: Batch) -> Tensor:
         """Return what training descends on or, in evaluation mode, a figure to choose by, shape ().

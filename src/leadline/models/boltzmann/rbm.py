@@ -20,7 +20,7 @@ Departs from the source:
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from leadline.core import Batch, Density, Described, Domain
 from leadline.core.errors import checked_codes
@@ -112,7 +112,7 @@ class RBM(Machine):
         pixels: str = "gaussianised",
     ) -> "RBM":
         """Return a machine over the samples of `data`: bits, pictures or real columns."""
-        made = cls(
+        return cls(
             data.domain,
             hidden,
             steps,
@@ -123,8 +123,6 @@ class RBM(Machine):
             centred=centred,
             pixels=pixels,
         )
-        made.visible.observe(data)
-        return made
 
     @property
     def recommended(self) -> dict[str, Any]:
@@ -133,6 +131,10 @@ class RBM(Machine):
             lr = 0.02 if self.visible.binary else 0.002 if self.visible.gaussianised else 0.005
             return {"optimizer": "momentum", "lr": lr, "batch_size": 50, "schedule": "linear"}
         return {"optimizer": "momentum", "lr": 0.005, "batch_size": 20}
+
+    def stages(self) -> list[nn.Module]:
+        """Return what is learned before the machine: the histograms of pixels, if it reads them."""
+        return self.visible.stages()
 
     def loss(self, batch: Batch) -> Tensor:
         """Return what training descends on or, in evaluation mode, a figure to choose by, shape ().

@@ -25,10 +25,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Bits, Described, Domain, Images, OptionError, Vectors
+from leadline.core import Bits, Domain, DomainError, Images, OptionError, Vectors
 from leadline.core.errors import unknown_name
 from leadline.core.randomness import uniform, uniform_of_rows
-from leadline.data import Dataset
 from leadline.nets.boltzmann import BernoulliLayer, BoltzmannLayer, GaussianLayer
 
 __all__ = ["PIXELS", "SCALES", "Visible"]
@@ -37,7 +36,7 @@ PIXELS = ("gaussianised", "standard")
 SCALES = ("learned", "unit")
 Score = Callable[[Tensor], Tensor]
 _SPREAD = 12**-0.5  # standard deviation of the uniform distribution on [0, 1)
-_MOST_COUNTED, _COUNTED_AT_ONCE = 20_000, 1000
+_COUNTED_AT_ONCE = 1000
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _LEAST = 1e-12  # least distance of C from 0 and 1: seven standard deviations
 
@@ -53,6 +52,8 @@ class Visible(nn.Module):
         OptionError: If `pixels` is not one of `PIXELS`.
     """
 
+    converged = True  # one sweep is all
+    enough = 20_000  # samples to count
     cumulative: Tensor | None
 
     def __init__(self, domain: Domain, pixels: str = "gaussianised") -> None:
@@ -72,17 +73,30 @@ class Visible(nn.Module):
         if "cumulative" not in shapes:
             self.cumulative = None
 
-    def observe(self, data: Described) -> None:
-        """Count the levels of each pixel over at most 20,000 training samples, if `data` has any."""
-        if self.cumulative is None or not isinstance(data, Dataset) or not len(data.train):
-            return
+    def stages(self) -> list[nn.Module]:
+        """Return what is to be learned before all else: itself, where pixels have histograms."""
+        return [self] if self.gaussianised else []
+
+    def sweep(self, x: Tensor) -> float:
+        """Count the levels of each pixel, and return the mean log-likelihood of samples (n, *shape), in nats.
+
+        Raises:
+            DomainError: If the units are not gaussianised pixels.
+        """
+        if self.cumulative is None:
+            raise DomainError(f"only gaussianised pixels have histograms to learn, not {self.domain}")
         D, q = self.domain.dims, self.cumulative.shape[1] - 1
-        counts = torch.ones(D * q, dtype=torch.int64)
-        offsets = torch.arange(D) * q
-        rows = data.train.head(_MOST_COUNTED)
-        for part, _ in rows.batches(_COUNTED_AT_ONCE):
-            counts += torch.bincount((part.flatten(1).long() + offsets).flatten(), minlength=D * q)
-        self.cumulative[:, 1:] = counts.view(D, q).cumsum(1).to(self.cumulative)
+        counts = torch.ones(D * q, dtype=torch.int64, device=x.device)
+        first = torch.arange(D, device=x.device) * q
+        for rows in x.flatten(1).split(_COUNTED_AT_ONCE):
+            counts += torch.bincount((rows.long() + first).flatten(), minlength=D * q)
+        held = counts.view(D, q)
+        self.cumulative[:, 1:] = held.cumsum(1).to(self.cumulative)
+        return float(((held - 1) * (held / held.sum(1, keepdim=True)).log()).sum()) / max(len(x), 1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the samples as they are: the layers above draw their own noise."""
+        return x
 
     @property
     def binary(self) -> bool:
