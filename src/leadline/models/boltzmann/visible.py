@@ -139,7 +139,7 @@ class Visible(nn.Module):
             return rows.flatten(1).to(like)
         if self.cumulative is not None:
             below, mass = self._cell(rows, self.cumulative)
-            place = 0.5 if noise is None else noise.reshape(len(rows), -1).to(mass)
+            place = 0.5 if noise is None else noise.flatten(1).to(mass)
             return torch.special.ndtri((below + place * mass).clamp(_LEAST, 1 - _LEAST)).to(like)
         within = None if noise is None or not self.noisy else noise.reshape(-1, *self.domain.shape)
         u = self.domain.continuous(rows, within, like).flatten(1)
