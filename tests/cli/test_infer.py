@@ -62,6 +62,7 @@ def test_the_three_tasks_of_the_competitions_and_their_files(
     status, out, err = asked(capsys, *words, "--task", "pr", "--json", "--out", "m.PR")
     assert (status, json.loads(out)["log10_partition"]) == (0, pytest.approx(math.log10(7.5)))
     assert "wrote m.PR" in err
+    assert json.loads(out)["method"] == "variable elimination"
     assert float((files / "m.PR").read_text().split()[1]) == pytest.approx(math.log10(7.5))
     status, out, _ = asked(capsys, *words, "--task", "MAP", "--json", "--out", "m.MAP")
     assert json.loads(out)["map"] == {"x0": "1", "x1": "1"}

@@ -143,7 +143,7 @@ def _by_propagation(graph: FactorGraph, seen: Seen, asked: list[int], seed: int,
     told = f"belief propagation, {settled} after {found.rounds} rounds"
     marginals = {v: found.marginals[v] for v in asked}
     if found.exact:
-        return Beliefs(marginals, Quantity(found.log_partition, "nats"), "exact", told)
+        return Beliefs(marginals, Quantity(found.log_partition, "nats", protocol=told), "exact", told)
     interval, below = _between(graph, seen, found.marginals)
     value = min(max(found.log_partition, interval[0]), interval[1])
     log_partition = Quantity(
@@ -185,7 +185,8 @@ def _by_buckets(graph: FactorGraph, seen: Seen, asked: list[int], _: int, limit:
     gaps = {v: np.maximum(high[v] - guess[v], guess[v] - low[v]) for v in asked}
     told = f"weighted mini-buckets, tables of at most {cap} entries"
     if found.exact:
-        return Beliefs(guess, Quantity(found.upper, "nats"), "exact", f"{told}, none split")
+        told = f"{told}, none split"
+        return Beliefs(guess, Quantity(found.upper, "nats", protocol=told), "exact", told)
     interval, below = _raised(small.graph, (found.lower, "mini-buckets"), found.upper)
     log_partition = Quantity(
         found.upper, "nats", "upper bound", interval=interval, protocol=f"mini-buckets; from below {below}"

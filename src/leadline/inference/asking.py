@@ -159,7 +159,8 @@ def _exactly(
     if tree is not None:
         answer = tree.calibrate(seen, asked)
         marginals = {v: answer.marginals[v] for v in asked}
-        return Beliefs(marginals, Quantity(answer.log_partition, "nats"), "exact", "junction tree")
+        weight = Quantity(answer.log_partition, "nats", protocol="junction tree")
+        return Beliefs(marginals, weight, "exact", "junction tree")
     # evidence, and what cannot matter or cannot be, leave the graph before its cliques are sought
     small = pruned(relevant(graph, asked, seen).given(seen))
     found, log_partition, told = _once(small.graph, asked, limit, tell)
@@ -167,7 +168,7 @@ def _exactly(
         v: np.eye(graph.sizes[v])[seen[v]] if v in seen else small.widened(v, found[v], graph.sizes[v])
         for v in asked
     }
-    return Beliefs(marginals, Quantity(log_partition, "nats"), "exact", told)
+    return Beliefs(marginals, Quantity(log_partition, "nats", protocol=told), "exact", told)
 
 
 def _once(
