@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from leadline.core import Batch, Bits, DomainError
+from leadline.core.randomness import bernoulli
 from leadline.models.boltzmann.dbm import DBM
 from leadline.models.boltzmann.rbm import RBM
+from leadline.nets.centring import centred_gradients
 from leadline.training import fit
 from tests.tiny import tiny
 
@@ -176,3 +178,65 @@ def test_what_it_cannot_hold_is_refused_with_the_way_out() -> None:
     for options in ({"hidden": ()}, {"steps": 0}, {"chains": 0}, {"sweeps": 0}, {"burn_in": 0}):
         with pytest.raises(ValueError, match=next(iter(options))):
             DBM(Bits((4,)), **options)
+
+
+def test_mean_field_begins_on_a_pass_up_that_doubles_what_inner_layers_hear() -> None:
+    model, v = machine((4, 3, 2), sweeps=1), states(4)
+    first, second = model.weights
+    _, b, c = model.biases
+    top = ((2 * v @ first + b).sigmoid() @ second + c).sigmoid()
+    inner = (v @ first + top @ second.T + b).sigmoid()
+    assert torch.allclose(model.encode(v), (inner @ second + c).sigmoid(), atol=1e-12)
+
+
+def test_in_evaluation_the_loss_is_minus_the_log_pseudo_likelihood_of_the_bound() -> None:
+    model, row, n = machine((4, 3, 2)).eval(), 11, 20_000
+    bound = model.log_prob(states(4)).detach()
+    others = [row ^ (1 << place) for place in range(4)]  # the states that differ from row in one bit
+    each = torch.stack([bound[row] - torch.logaddexp(bound[row], bound[other]) for other in others])
+    found = model.loss(Batch(states(4)[[row]].repeat(n, 1))).item()
+    assert abs(found + float(each.sum())) < 4 * float((4 * each).std(correction=0)) / math.sqrt(n)
+
+
+def test_the_centred_gradient_is_that_of_the_means_of_mean_field() -> None:
+    plain = machine((4, 3, 2), chains=7)
+    model = DBM(plain.domain, plain.sizes[1:], chains=7).double()
+    model.load_state_dict(plain.state_dict(), strict=False)
+    data = states(4)[[0, 5, 9]]
+    gradients = []
+    for each in (plain, model):
+        torch.manual_seed(0)
+        each.loss(Batch(data)).backward()
+        gradients.append([parameter.grad for parameter in (*each.weights, *each.biases)])
+    means = [state.mean(0).detach() for state in plain._mean_field(data)]
+    wanted = centred_gradients(gradients[0][:2], gradients[0][2:], means)  # type: ignore[arg-type]
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(gradients[1], wanted, strict=True))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("number", "doubled", "heard"), [(0, 2, 1), (1, 2, 2), (2, 1, 2)])
+def test_a_stage_learns_by_the_contrast_of_units_that_hear_double(
+    number: int, doubled: int, heard: int
+) -> None:
+    model = machine((4, 3, 3, 2))
+    stage, v = model.stages()[number], states(model.sizes[number])
+    weights, below, above = model.weights[number], model.biases[number], model.biases[number + 1]
+    torch.manual_seed(0)
+    stage.train().loss(Batch(v)).backward()  # type: ignore[operator]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        start = bernoulli(v)
+        up = (doubled * start @ weights + above).sigmoid()
+        end = bernoulli((heard * bernoulli(up) @ weights.T + below).sigmoid())
+        after = (doubled * end @ weights + above).sigmoid()
+        slopes = [(end.T @ after - start.T @ up) / len(v), (end - start).mean(0), (after - up).mean(0)]
+        told = stage.eval().loss(Batch(v))  # type: ignore[operator]
+        log_p = torch.distributions.Bernoulli(logits=heard * up @ weights.T + below).log_prob(start)
+    for parameter, slope in zip((weights, below, above), slopes, strict=True):
+        assert parameter.grad is not None
+        assert torch.allclose(parameter.grad, slope, atol=1e-12)
+    assert float(told) == pytest.approx(-float(log_p.sum(1).mean()), abs=1e-10)
+
+
+def test_a_filter_is_the_column_of_a_hidden_unit() -> None:
+    model = machine((4, 3, 2))
+    assert torch.equal(model.filters()[2], model.weights[0][:, 2])
