@@ -237,7 +237,7 @@ def test_a_mistyped_model_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (("fit", "linear", "digits", "--optimizer", "adamm"), "adam"),
         (("fit", "pca", "digits", "--budget", "soon"), "60s"),
         (("fit", "--resume"), "--out"),
-        (("sample", "nowhere"), "no run in nowhere"),
+        (("sample", "nowhere"), "no file or run nowhere"),
         (("compare", "digits", "--task", "dens"), "density"),
         (("compare", "digits", "--models", "pca,x"), "unknown"),
         (("compare", "digits", "--set", "latent=3"), "MODEL.NAME=VALUE"),

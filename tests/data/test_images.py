@@ -156,7 +156,7 @@ def test_folders_without_pictures_are_told(tmp_path):
     with pytest.raises(DataError, match="holds no pictures"):
         load(tmp_path)
     picture(tmp_path / "one.png")
-    with pytest.raises(DataError, match="1 samples are too few"):
+    with pytest.raises(DataError, match="1 sample is too few"):
         load(tmp_path)
 
 

@@ -49,6 +49,7 @@ def infer(  # noqa: PLR0913
       leadline infer alarm.bif --query HYPOVOLEMIA --evidence CVP=LOW,BP=HIGH
       leadline infer model.uai --evidence-file model.uai.evid --task PR
     """
+    from leadline.cli.evidence import evidence_of, names_in
     from leadline.cli.output import note, show_document
     from leadline.core.errors import unknown_name
 
@@ -56,9 +57,9 @@ def infer(  # noqa: PLR0913
     if kind not in _TASKS:
         raise unknown_name("task", task, _TASKS)
     asked = _model_of(model)
-    seen = _evidence_of(asked, evidence, evidence_file)
+    seen = evidence_of(asked, evidence, evidence_file)
     words = {"method": method.replace("-", "_"), "limit": _bytes(limit)}
-    answer = _TASKS[kind](asked, seen, _names(query), words, out)
+    answer = _TASKS[kind](asked, seen, names_in(query), words, out)
     if as_json:
         show_document(answer if isinstance(answer, dict) else answer.to_json())
     else:
@@ -83,11 +84,12 @@ def draw(
       leadline draw alarm.bif --evidence CVP=LOW --out alarm.png
       leadline draw runs/learned --against alarm.bif --out difference.svg
     """
+    from leadline.cli.evidence import evidence_of
     from leadline.cli.output import write_figure
     from leadline.reports import draw as drawn
 
     shown = _model_of(model)
-    seen = _evidence_of(shown, evidence, None)
+    seen = evidence_of(shown, evidence, None)
     write_figure(drawn(shown, None if against is None else _model_of(against), seen), out)
 
 
@@ -107,31 +109,6 @@ def _model_of(path: Path) -> Any:
     from leadline.models.graphical.reading import read_model
 
     return read_model(path)
-
-
-def _evidence_of(model: Any, text: str | None, path: Path | None) -> dict[Any, Any]:
-    """Return evidence from the command line, a file, or both."""
-    from leadline.core import OptionError
-    from leadline.data.uai import read_evidence
-
-    found: dict[Any, Any] = {}
-    if path is not None:
-        found.update(read_evidence(path, model.domain.sizes))
-    for pair in _names(text) or ():
-        name, sign, state = pair.rpartition("=")
-        if not sign:
-            raise OptionError(f"--evidence {pair}: give VARIABLE=STATE, e.g. --evidence CVP=LOW,BP=HIGH")
-        found[name.strip()] = state.strip()
-    return found
-
-
-def _names(text: str | None) -> list[str] | None:
-    """Return what stands between commas; a name in double quotes may hold one."""
-    if text is None:
-        return None
-    import csv
-
-    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
 
 
 def _bytes(text: str | None) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from leadline.cli.evidence import evidence_of
 from leadline.cli.values import assigned, options_after
 from leadline.core import DataError, Domain, Images, OptionError, require_verb
 from leadline.core.randomness import generator_for
@@ -93,10 +94,21 @@ def _at(run: Run, side: int) -> tuple[Domain, dict[str, Any]]:
     return replace(domain, height=height, width=width), {**run.data_options, "size": side}
 
 
-def drawn(path: Path, count: int, seed: int, pairs: Sequence[str] | None) -> tuple[Domain, Tensor]:
-    """Return samples of the model of a run, or in a .bif or .uai file, a pure function of the seed."""
+def drawn(
+    path: Path, count: int, seed: int, pairs: Sequence[str] | None, evidence: str | None = None
+) -> tuple[Domain, Tensor]:
+    """Return samples of the model of a run, or in a .bif or .uai file, a pure function of the seed.
+
+    Raises:
+        OptionError: If an option is unknown, or there is evidence and the model takes none.
+        DataError: If there is no such file or run.
+    """
     model, domain, name = _model_at(path)
     more = _verb_options(model, name, "sample", pairs)
+    if evidence is not None:
+        if not callable(getattr(model, "observed", None)):
+            raise OptionError(f"--evidence: {name} is no graphical model, and is not sampled given evidence")
+        more["evidence"] = evidence_of(model, evidence, None)
     device = device_of(model)
     with evaluating(model):
         generator = generator_for(seed, "sample", device=device)
@@ -114,6 +126,8 @@ def _model_at(path: Path) -> tuple[nn.Module, Domain, str]:
 
         model = read_model(path)
         return model, model.domain, path.name
+    if not path.exists():
+        raise DataError(f"no file or run {path}")
     run = open_run(path)
     return run.model, run.domain, run.name
 

@@ -68,6 +68,9 @@ def sample(
     ],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of samples.")] = 64,
     seed: Seed = 0,
+    evidence: Annotated[
+        str | None, typer.Option(help="What is known, of a graphical model, e.g. CVP=LOW,BP=HIGH.")
+    ] = None,
     options: VerbOptions = None,
     out: Out = None,
     as_json: Json = False,
@@ -77,12 +80,12 @@ def sample(
     Example:
       leadline sample runs/a -n 64 --seed 1 --out samples.png
       leadline sample runs/lm -n 3 --set temperature=0.8
-      leadline sample alarm.bif -n 5000 --out rows.csv
+      leadline sample alarm.bif -n 5000 --evidence CVP=LOW --out rows.csv
     """
     from leadline.cli.loading import drawn
     from leadline.cli.output import write_samples
 
-    domain, x = drawn(run, count, seed, options)
+    domain, x = drawn(run, count, seed, options, evidence)
     write_samples(domain, x, out, default=run / "samples.png", as_json=as_json)
 
 

@@ -47,7 +47,8 @@ def divided(y: Tensor | None, n: int, seed: int, parts: int) -> list[Tensor]:
         DataError: If there are fewer samples than splits.
     """
     if n < parts + 1:
-        raise DataError(f"{n} samples are too few for {parts + 1} splits; give at least {parts + 1}")
+        few = "1 sample is" if n == 1 else f"{n} samples are"
+        raise DataError(f"{few} too few for {parts + 1} splits; give at least {parts + 1}")
     size = max(1, round(n * HELD_OUT))
     order = stratified_order(y, n, seed, "split")
     held = [order[i * size : (i + 1) * size] for i in range(parts)]

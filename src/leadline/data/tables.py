@@ -109,7 +109,7 @@ def _places(place: Callable[[int], str], rows: list[int]) -> Callable[[int], str
 def _frame(path: Path, faults: Faults, *, header: bool | None) -> Frame:
     """Return the rows of a file, and the line or number of each."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: {'a folder, not a table' if path.is_dir() else 'no such file'}")
     if path.suffix == ".parquet":
         frame = _parquet(path)
         return frame, list(range(1, len(frame) + 1))

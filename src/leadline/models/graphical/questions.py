@@ -176,6 +176,11 @@ class FactorModel(nn.Module, ABC):
         Raises:
             OptionError: If a variable or state is unknown; the message names the nearest.
         """
+        if isinstance(evidence, str):
+            raise OptionError(
+                f"evidence must map variables to states, got {evidence!r}; on the command line give "
+                "--evidence VARIABLE=STATE"
+            )
         found: dict[int, int] = {}
         for variable, state in (evidence or {}).items():
             v = self._variable(variable)
