@@ -1,13 +1,15 @@
 """Figures of networks: what the layout promises, and what is written in the figure."""
 
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Wedge
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Wedge
+from matplotlib.text import Annotation
 
 from leadline.cli import main
 from leadline.core import Categories, DataError, OptionError, VerbError
@@ -115,6 +117,97 @@ def test_nothing_of_a_large_factor_graph_lies_on_anything_else() -> None:
     assert float(np.ptp(corners, axis=0).prod()) < 2.5 * float(np.ptp(spots, axis=0).prod())
 
 
+def test_crowded_variables_are_moved_apart_and_their_factors_drawn_small() -> None:
+    pairs = list(itertools.combinations(range(14), 2))  # all joined to all, on the end of a chain
+    scopes = [*pairs, *((v, v + 1) for v in range(13, 30))]
+    figure = factor_graph([f"x{v}" for v in range(31)], scopes)
+    rings = {patch.center: patch.r for patch in figure.axes[0].patches if isinstance(patch, Wedge)}
+    spots = np.array(list(rings))
+    apart = np.hypot(*(spots[:, None] - spots[None]).T) + 9 * np.eye(len(spots))
+    assert apart.min() > 2 * max(rings.values())
+    sizes = {line.get_markersize() for line in figure.axes[0].lines if line.get_marker() == "s"}
+    sparse = factor_graph([f"x{v}" for v in range(31)], scopes[-20:])
+    assert max(sizes) < min(
+        line.get_markersize() for line in sparse.axes[0].lines if line.get_marker() == "s"
+    )
+
+
+def test_observed_variables_of_a_factor_graph_are_marked() -> None:
+    figure = factor_graph(NAMES, [(0, 1), (2, 3)], STATES, [(0.5, 0.5)] * 4, {2: 1})
+    marked = [patch.center for patch in figure.axes[0].patches if isinstance(patch, Circle)]
+    rings = [patch.center for patch in figure.axes[0].patches if isinstance(patch, Wedge)]
+    assert len(marked) == 1
+    assert marked[0] == rings[4]  # two shares a ring: that of c starts at 4
+
+
+def long_chain(length: int = 80) -> BayesianNetwork:
+    names = tuple(f"x{v}" for v in range(length))
+    states = tuple(("low", "high") if v % 3 else ("no", "yes") for v in range(length))
+    return BayesianNetwork(
+        Categories((2,) * length, names, states),
+        tuple((v - 1,) if v else () for v in range(length)),
+    )
+
+
+def test_a_large_network_is_drawn_by_names_alone_and_says_so() -> None:
+    figure = draw(long_chain())
+    assert "x79" in _texts(figure)
+    assert "50%" not in _texts(figure)
+    assert figure.axes[0].get_title().startswith("80 variables: marginals are left out")
+    assert "50%" in _texts(draw(long_chain(60)))
+    assert draw(long_chain(60)).axes[0].get_title() == ""
+
+
+def test_a_large_factor_graph_is_drawn_without_names_and_says_so() -> None:
+    field = MarkovRandomField(Categories((2,) * 310), tuple((v, v + 1) for v in range(309)))
+    figure = draw(field)
+    assert set(_texts(figure)) <= {""}
+    assert figure.axes[0].get_title().startswith("310 variables: names are left out")
+
+
+def test_the_neighbourhood_of_variables_is_drawn_with_what_is_left_out() -> None:
+    figure = draw(long_chain(), evidence={"x39": "yes"}, around=["x40"])
+    drawn = {text for text in _texts(figure) if text.startswith("x")}
+    assert drawn == {f"x{v}" for v in range(26, 55)}  # 14 steps each way: 29 variables, 31 would be too many
+    texts = _texts(figure)
+    at = texts.index("x39")
+    assert texts[at : at + 8] == ["x39", "no", "0%", "yes", "100%", "x40", "low", "50%"]
+    assert (
+        figure.axes[0].get_title() == "29 of 80 variables, within 14 steps of x40; 2 edges to others left out"
+    )
+
+
+def test_in_a_neighbourhood_of_factors_the_observed_variable_itself_is_marked() -> None:
+    field = MarkovRandomField(Categories((2,) * 80), tuple((v, v + 1) for v in range(79)))
+    figure = draw(field, evidence={"x27": 1, "x5": 0}, around=["x40"])  # x26 ... x54, numbered anew
+    marked = [patch.center for patch in figure.axes[0].patches if isinstance(patch, Circle)]
+    names = [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
+    assert len(names) == 29
+    assert len(marked) == 1
+    assert min(names, key=lambda name: math.dist(name.xy, marked[0])).get_text() == "x27"
+
+
+def test_a_neighbourhood_too_large_for_bars_says_both_what_it_is_and_what_it_lacks() -> None:
+    parents = ((), *((0,) for _ in range(69)), (69,))
+    hub = BayesianNetwork(Categories((2,) * 71), parents)
+    assert draw(hub, around=["x0"]).axes[0].get_title() == (
+        "70 of 71 variables, within 1 step of x0; 1 edge to others left out; marginals are left out"
+    )
+
+
+def test_parents_of_a_child_are_neighbours_and_a_hub_is_drawn_whole() -> None:
+    parents = ((), (), (0, 1), *((0,) for _ in range(40)))
+    names = tuple(f"v{v}" for v in range(43))
+    hub = BayesianNetwork(Categories((2,) * 43, names, STATES[:1] * 43), parents)
+    assert "1 step of v0; 0 edges to others left out" in draw(hub, around=["v0"]).axes[0].get_title()
+    part = draw(hub, around=["v1"])
+    assert part.axes[0].get_title() == "3 of 43 variables, within 1 step of v1; 40 edges to others left out"
+    assert {"v0", "v1", "v2"} <= set(_texts(part))
+    assert _count(part, FancyArrowPatch) == 2
+    field = MarkovRandomField(Categories((2,) * 9), tuple((v, v + 1) for v in range(8)))
+    assert draw(field, around=["x4"]).axes[0].get_title().startswith("9 of 9 variables, within 4 steps of x4")
+
+
 def garden(parents: tuple[tuple[int, ...], ...] = CHAIN) -> BayesianNetwork:
     torch.manual_seed(0)
     domain = Categories((2,) * 4, NAMES, STATES)
@@ -152,6 +245,12 @@ def test_what_cannot_be_drawn_gets_one_line() -> None:
         draw(model, against=MarkovRandomField(Categories((2, 2)), ((0, 1),)))
     with pytest.raises(OptionError, match="different variables"):
         draw(model, against=BayesianNetwork(Categories((2, 2)), ((), (0,))))
+    with pytest.raises(OptionError, match=r'unknown variable aa \(did you mean "a"'):
+        draw(model, around=["aa"])
+    with pytest.raises(OptionError, match="must be a list of names"):
+        draw(model, around="a")
+    with pytest.raises(OptionError, match="of one network"):
+        draw(model, against=model, around=["a"])
     with pytest.raises(OptionError, match="fit a page"):
         network_block(BayesianNetwork(Categories((2,) * 61)))
 
@@ -162,6 +261,8 @@ def test_the_command_draws_files_and_runs(tmp_path: Path, capsys: pytest.Capture
     given, out = str(tmp_path / "garden.bif"), tmp_path / "out.svg"
     assert main(["draw", given, "--evidence", "a=yes", "--out", str(out)]) == 0
     assert b"<svg" in out.read_bytes()
+    assert main(["draw", given, "--around", "a, b", "--out", str(out)]) == 0
+    assert b"within 1 step of a, b" in out.read_bytes()
     assert main(["draw", given, "--against", given, "--out", str(tmp_path / "d.png")]) == 0
     assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
     assert main(["draw", given, "--out", str(tmp_path / "d.gif")]) == 2

@@ -76,21 +76,29 @@ def draw(
         Path | None, typer.Option(help="Another network, to draw the first one over: a file or a run.")
     ] = None,
     evidence: Annotated[str | None, typer.Option(help="What is known, e.g. CVP=LOW,BP=HIGH.")] = None,
+    around: Annotated[
+        str | None,
+        typer.Option(
+            help="Variables whose neighbourhood is drawn, with commas between; the rest is left out."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="A .png or .svg file.")] = Path("network.png"),
 ) -> None:
     """Draw the graph of a Bayesian network or Markov random field, or one network over another.
 
     Example:
       leadline draw alarm.bif --evidence CVP=LOW --out alarm.png
+      leadline draw andes.bif --around SNode_4,GOAL_2 --out part.png
       leadline draw runs/learned --against alarm.bif --out difference.svg
     """
-    from leadline.cli.evidence import evidence_of
+    from leadline.cli.evidence import evidence_of, names_in
     from leadline.cli.output import write_figure
     from leadline.reports import draw as drawn
 
     shown = _model_of(model)
     seen = evidence_of(shown, evidence, None)
-    write_figure(drawn(shown, None if against is None else _model_of(against), seen), out)
+    other = None if against is None else _model_of(against)
+    write_figure(drawn(shown, other, seen, around=names_in(around)), out)
 
 
 def _model_of(path: Path) -> Any:

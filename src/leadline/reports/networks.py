@@ -11,9 +11,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Wedge
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Wedge
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
+from scipy.spatial import cKDTree
 
 from leadline.reports.drawing import INK, PALETTE, styled
 from leadline.reports.layered import Layout, layered
@@ -24,6 +25,8 @@ _WIDE, _HIGH, _GAP = 1.5, 0.19, 0.55  # inches: a box, one of its lines, the way
 _MOST_STATES = 5
 _NEAR, _FAR, _SMALL = 0.75, 0.42, 30  # inches between neighbours of a factor graph: of few variables, of many
 _LETTERS, _PAGE = 14, 30.0  # of a name in a factor graph; most inches of a connected part of it
+_MANY = 2.6  # factors a variable beyond which squares are small
+_PUSHES = 200  # most rounds in which variables that touch are moved apart
 _GIVEN, _HIT, _MISSED, _EXTRA, _TURNED = "#555555", PALETTE[2], "#999999", PALETTE[5], PALETTE[1]
 
 
@@ -93,17 +96,24 @@ def factor_graph(
     scopes: Sequence[Sequence[int]],
     states: Sequence[Sequence[str]] | None = None,
     marginals: Sequence[Sequence[float]] | None = None,
+    evidence: Mapping[int, int] | None = None,
 ) -> Figure:
-    """Return a factor graph: a circle a variable, a square a factor; a marginal is a ring of its shares."""
+    """Return a factor graph: a circle a variable, a square a factor; a marginal is a ring of its shares.
+
+    Observed variables are marked, and squares are small where factors are many.
+    """
     step = _NEAR if len(names) <= _SMALL else _FAR
+    square = (11 if len(scopes) <= _MANY * len(names) else 6) * step
     spots, wide, high = _spots(len(names), scopes, step)
     figure, place = _sheet(wide, high, step)
     for scope, (x, y) in zip(scopes, _squares(spots, scopes, step), strict=True):
         for v in scope:
             place.plot([x, spots[v, 0]], [y, spots[v, 1]], color=INK, linewidth=0.8, zorder=1)
-        place.plot([x], [y], marker="s", markersize=11 * step, color=INK, zorder=2)
+        place.plot([x], [y], marker="s", markersize=square, color=INK, zorder=2)
     for v, (x, y) in enumerate(spots.tolist()):
         _ring(place, x, y, 0.3 * step, [1.0] if marginals is None else list(marginals[v]))
+        if v in (evidence or {}):
+            place.add_patch(Circle((x, y), 0.3 * step, fill=False, edgecolor=_EXTRA, linewidth=1.6, zorder=3))
         _name(place, x, y - 0.3 * step, names[v])
     if states is not None and marginals is not None:
         few = {tuple(s) for s in states}
@@ -167,7 +177,26 @@ def _spread(graph: Any, step: float) -> tuple[list[int], Any]:
     xy = xy @ np.linalg.svd(xy, full_matrices=False)[2].T  # the long side lies
     lengths = [float(np.hypot(*(np.array(raw[a]) - raw[b]))) for a, b in graph.edges]
     scale = min(step / float(np.median(lengths)), _PAGE / float(np.ptp(xy, axis=0).max()))
-    return nodes, scale * (xy - xy.min(0))
+    return nodes, _apart(scale * (xy - xy.min(0)), 0.55 * step)
+
+
+def _apart(xy: Any, least: float) -> Any:
+    """Return places (m, 2) near the given ones, hardly any two of them nearer than `least`, from the corner.
+
+    Two that are too near part by half of what is missing, each round; in a crowd the rounds may run out.
+    """
+    for _ in range(_PUSHES):
+        a, b = cKDTree(xy).query_pairs(least, output_type="ndarray").T
+        way = xy[a] - xy[b]
+        lengths = np.hypot(way[:, 0], way[:, 1])
+        missing = least - lengths
+        if missing.max(initial=0) < 0.02 * least:
+            break
+        push = 0.5 * way * (missing / np.maximum(lengths, 1e-9))[:, None]
+        xy = xy.copy()
+        np.add.at(xy, a, push)
+        np.subtract.at(xy, b, push)
+    return xy - xy.min(0)
 
 
 def _squares(spots: Any, scopes: Sequence[Sequence[int]], step: float) -> list[tuple[float, float]]:
