@@ -102,6 +102,15 @@ def test_confusion_writes_rows_as_true_classes() -> None:
     assert place.images[0].get_array().tolist() == [[0.7, 0.3], [0.0, 1.0]]
 
 
+def test_one_number_of_a_stage_is_no_curve_unless_it_is_all_there_is() -> None:
+    stage = {"phase": "stage 1", "step": 1, "objective": -100.0}
+    rest = [{"phase": "rbm", "step": step, "loss": 1.0 / step} for step in (2, 3)]
+    plots = [axes for axes in figures.learning_curves([stage, *rest]).axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in plots] == ["training loss"]
+    plots = [axes for axes in figures.learning_curves([stage]).axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in plots] == ["objective (higher is better)"]
+
+
 def test_learning_curves_part_loss_from_other_figures_and_leave_out_what_is_not_finite() -> None:
     metrics = [
         {"phase": "a", "step": 1, "loss": 3.0, "valid": 3.5, "accuracy": 0.1, "seconds": 0.1},

@@ -38,7 +38,9 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     """Return loss and validation figure by step in one plot, every other figure in a plot of its own."""
     phases = list(dict.fromkeys(str(record.get("phase", "")) for record in metrics))
     main = [key for key in ("loss", "valid") if _curve(metrics, key)[0]]
-    others = [key for key in _keys(metrics) if key not in main][:5]
+    others = [key for key in _keys(metrics) if key not in main]
+    longer = [key for key in others if len(_curve(metrics, key)[0]) > 1]
+    others = (longer if main or longer else others)[:5]  # one number of a stage is no curve
     groups = ([main] if main else []) + [[key] for key in others]
     if not groups:
         raise ValueError("the run recorded no figures")
