@@ -150,3 +150,10 @@ def test_a_field_takes_part_in_classification_where_there_are_classes() -> None:
     assert not has_verb(ll.build("markov_random_field", plain), "predict")
     with pytest.raises(ShapeError, match="one a row"):
         known().loss(Batch(EVERY, torch.zeros(2).long()))
+
+
+def test_an_ising_model_is_not_put_among_classifiers() -> None:
+    from leadline.measures import TASKS
+
+    assert "markov_random_field" in TASKS["classification"].models
+    assert "ising" not in TASKS["classification"].models

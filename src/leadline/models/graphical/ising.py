@@ -48,6 +48,8 @@ class Ising(FieldModel):
 
     domain: Bits
 
+    predict = None  # type: ignore[assignment]  # no label is one of its variables
+
     def __init__(
         self,
         domain: Bits,
