@@ -55,6 +55,17 @@ def test_a_question_of_a_bif_file_is_answered_with_its_kind(
     assert out.splitlines()[1:] == ["Rain        no 0.7500  yes 0.2500", "Wet, grass  no 0.8750  yes 0.1250"]
 
 
+def test_evidence_given_in_pieces_is_all_taken(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pieces = ("--evidence", "Rain=yes", "--evidence", '"Wet, grass=no"')
+    for words in (pieces, ("--evidence", 'Rain=yes,"Wet, grass=no"')):
+        status, out, _ = asked(capsys, "rain.bif", *words, "--task", "PR", "--json")
+        assert (status, json.loads(out)["log10_partition"]) == (0, pytest.approx(math.log10(0.125)))
+    status, out, _ = asked(
+        capsys, "m.uai", "--evidence-file", "m.uai.evid", "--evidence", "x1=1", "--task", "PR", "--json"
+    )
+    assert (status, json.loads(out)["log10_partition"]) == (0, pytest.approx(math.log10(6)))  # 3 x 2
+
+
 def test_the_three_tasks_of_the_competitions_and_their_files(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +132,13 @@ def test_a_run_answers_as_its_model(files: Path, capsys: pytest.CaptureFixture[s
         (("rain.bif", "--limit", "much"), "give a size"),
         (("rain.bif", "--method", "exact", "--limit", "8b"), "an exact answer needs"),
         (("rain.bif", "--task", "MAP", "--query", "Rian"), "unknown variable Rian"),
+        (("rain.bif", "--evidence", "Rain=no,Rain=yes"), "Rain is observed twice, as no and as yes"),
+        (("rain.bif", "--evidence", "Rain="), "give VARIABLE=STATE"),
+        (("rain.bif", "--evidence", ","), "names nothing"),
+        (("rain.bif", "--query", ""), "names nothing"),
+        (("rain.bif", "--query", "Rain", "--out", "r.MAR"), "a .MAR file holds every variable"),
+        (("rain.bif", "--query", "Rain", "--task", "PR"), "leave --query out"),
+        (("m.uai", "--evidence-file", "m.uai.evid", "--evidence", "x0=0"), "x0 is observed twice"),
         (("nothing.bif",), "no file or run nothing.bif"),
         (("m.uai.evid",), "read from .bif or .uai"),
         (("m.uai", "--evidence-file", "rain.bif"), "rain.bif, line 1: expected the number of observed"),

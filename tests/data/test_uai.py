@@ -1,11 +1,14 @@
 """UAI files: read, written, read again; and what is said of damaged ones."""
 
+import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from leadline.core import DataError
+from leadline.core import DataError, RunError
 from leadline.data.uai import (
     parse_uai,
     read_evidence,
@@ -72,7 +75,14 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "evidence"),
-    [("", {}), ("0\n", {}), ("1 0 1", {0: 1}), ("1\n2 0 1 1 0", {0: 1, 1: 0}), ("1 0", {})],
+    [
+        ("", {}),
+        ("0\n", {}),
+        ("1 0 1", {0: 1}),
+        ("1\n2 0 1 1 0", {0: 1, 1: 0}),
+        ("1 0", {}),
+        ("2 0 1 1 1", {0: 1, 1: 1}),
+    ],
 )
 def test_evidence_with_or_without_a_count_of_samples(
     text: str, evidence: dict[int, int], tmp_path: Path
@@ -90,6 +100,8 @@ def test_evidence_with_or_without_a_count_of_samples(
         ("2 0 1 0 0", "two states for variable 0"),
         ("1 0 1 4", "too many"),
         ("x", "expected the number of observed"),
+        ("2\n1 0 1\n1 1 0\n", "line 1: 2 samples of evidence, and a question has one"),
+        ("2\n0\n0", "2 samples of evidence"),
     ],
 )
 def test_damaged_evidence_is_told(text: str, message: str, tmp_path: Path) -> None:
@@ -137,6 +149,30 @@ def test_a_file_cut_anywhere_is_refused_in_one_line() -> None:
         with pytest.raises(DataError, match="line") as caught:
             parse_uai(SMALL[:end])
         assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_written_whole_or_not_at_all_and_compressed_by_its_name(tmp_path: Path) -> None:
+    write_map([1, 0], tmp_path / "best.MAP.gz")
+    assert gzip.decompress((tmp_path / "best.MAP.gz").read_bytes()) == b"MAP\n2 1 0\n"
+    assert read_map(tmp_path / "best.MAP.gz") == [1, 0]
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(RunError, match=r"cannot write .*taken: "):
+        write_partition(1.0, tmp_path / "taken")
+    with pytest.raises(RunError, match="No such file or directory"):
+        write_partition(1.0, tmp_path / "nowhere/a.PR")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.MAP.gz", "taken"]
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))\n"
+    code = (
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from leadline.data.uai import write_map\n"
+        "write_map([1] * 100, 'old.MAP')"
+    )
+    (tmp_path / "old.MAP").write_text("MAP\n1 0\n")
+    ended = subprocess.run(
+        [sys.executable, "-c", limited + code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "RunError: cannot write old.MAP: File too large" in ended.stderr
+    assert read_map(tmp_path / "old.MAP") == [0]  # what stood there
 
 
 def test_a_result_of_another_kind_is_refused(tmp_path: Path) -> None:

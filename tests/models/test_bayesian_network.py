@@ -160,6 +160,39 @@ def test_names_that_do_not_exist_get_the_nearest() -> None:
         model.marginals(method="exact", limit=1)
 
 
+def test_variables_and_states_may_be_numbers_of_any_kind_or_names_alone() -> None:
+    model = known()
+    wanted = model.marginals({"Wet": "yes"}, ["Rain"])["Rain"]
+    for variable, state in ((np.int64(2), np.int64(1)), (torch.tensor(2), torch.tensor(1)), ("Wet", 1)):
+        assert model.marginals({variable: state}, np.int64(0))["Rain"] == pytest.approx(wanted)
+    assert list(model.marginals(variables="Rain").states) == ["Rain"]
+    assert model.map(dict.fromkeys(range(3), 1)).log_weight == pytest.approx(
+        float(model.double().log_prob(torch.ones(1, 3)))  # whole numbers of another type are states too
+    )
+    truth = Categories((2,), ("Sunny",), (("False", "True"),))
+    assert BayesianNetwork(truth).marginals({"Sunny": True})["Sunny"] == {"False": 0.0, "True": 1.0}
+
+
+def test_what_is_no_evidence_or_no_limit_gets_one_line() -> None:
+    model = known()
+    for state in (math.nan, None, -1, 0.0, True):
+        with pytest.raises(OptionError, match=r"Wet has no state .*; it has no, yes"):
+            model.marginals({"Wet": state})
+    with pytest.raises(OptionError, match="Wet is observed twice, as yes and as no"):
+        model.marginals({"Wet": "yes", 2: "no"})
+    for evidence in ("Wet=yes", ["Wet"], [("Wet", "yes")]):
+        with pytest.raises(OptionError, match="evidence must map variables to states"):
+            model.marginals(evidence)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="unknown variable None"):
+        model.marginals(None, [None])  # type: ignore[list-item]
+    for limit in (0, -1.0, math.nan, "4GB"):
+        for ask in (model.marginals, model.map, model.log_partition):
+            with pytest.raises(OptionError, match="limit must be a number of bytes above zero"):
+                ask(limit=limit)
+    with pytest.raises(OptionError, match=r"written as \.bif or \.uai"):
+        model.write("model.net")
+
+
 def test_new_tables_give_new_answers() -> None:
     model = known()
     before = model.marginals()["Wet"]

@@ -19,7 +19,9 @@ def infer(  # noqa: PLR0913
     query: Annotated[
         str | None, typer.Option(help="Variables asked for, with commas between; all by default.")
     ] = None,
-    evidence: Annotated[str | None, typer.Option(help="What is known, e.g. CVP=LOW,BP=HIGH.")] = None,
+    evidence: Annotated[
+        list[str] | None, typer.Option(help="What is known, e.g. CVP=LOW,BP=HIGH; may be given again.")
+    ] = None,
     evidence_file: Annotated[Path | None, typer.Option(help="A .evid file of the UAI competitions.")] = None,
     task: Annotated[
         str,
@@ -75,7 +77,9 @@ def draw(
     against: Annotated[
         Path | None, typer.Option(help="Another network, to draw the first one over: a file or a run.")
     ] = None,
-    evidence: Annotated[str | None, typer.Option(help="What is known, e.g. CVP=LOW,BP=HIGH.")] = None,
+    evidence: Annotated[
+        list[str] | None, typer.Option(help="What is known, e.g. CVP=LOW,BP=HIGH; may be given again.")
+    ] = None,
     around: Annotated[
         str | None,
         typer.Option(
@@ -141,8 +145,11 @@ def _marginals(model: Any, seen: Any, names: list[str] | None, words: Any, out: 
     import numpy as np
 
     from leadline.cli.output import note
+    from leadline.core import OptionError
     from leadline.data.uai import write_marginals
 
+    if out is not None and names is not None:
+        raise OptionError(f"--out {out}: a .MAR file holds every variable; leave --query out, or use --json")
     answer = model.marginals(seen, names, tell=note, **words)
     if out is not None:
         write_marginals([np.array(list(states.values())) for states in answer.states.values()], out)
@@ -167,8 +174,11 @@ def _weight(model: Any, seen: Any, names: list[str] | None, words: Any, out: Pat
     """Answer PR."""
     from math import log
 
+    from leadline.core import OptionError
     from leadline.data.uai import write_partition
 
+    if names is not None:
+        raise OptionError("--query: PR asks for the weight of the evidence alone; leave --query out")
     found = model.log_partition(seen, **words)
     if out is not None:
         write_partition(found.value / log(10), out)

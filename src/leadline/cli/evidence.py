@@ -1,6 +1,7 @@
 """Evidence and names of variables as they stand on the command line."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,35 @@ from leadline.data.uai import read_evidence
 __all__ = ["evidence_of", "names_in"]
 
 
-def evidence_of(model: Any, text: str | None, path: Path | None) -> dict[Any, Any]:
-    """Return evidence from the command line, a .evid file, or both.
+def evidence_of(model: Any, texts: Sequence[str] | None, path: Path | None) -> dict[str, str]:
+    """Return evidence from the command line, a .evid file, or both, by names of variables and states.
 
     Raises:
-        OptionError: If a pair is not VARIABLE=STATE.
+        OptionError: If a pair is not VARIABLE=STATE, or one variable is in two states.
         DataError: If the file does not hold evidence on the model.
     """
-    found: dict[Any, Any] = {}
+    found: dict[str, str] = {}
     if path is not None:
-        found.update(read_evidence(path, model.domain.sizes))
-    for pair in names_in(text) or ():
-        name, sign, state = pair.rpartition("=")
-        if not sign:
+        numbers = read_evidence(path, model.variables.sizes)
+        found.update((model.variable_name(v), model.state_name(v, s)) for v, s in numbers.items())
+    for pair in (pair for text in texts or () for pair in names_in(text) or ()):
+        name, _, state = (part.strip() for part in pair.rpartition("="))
+        if not name or not state:
             raise OptionError(f"--evidence {pair}: give VARIABLE=STATE, e.g. --evidence CVP=LOW,BP=HIGH")
-        found[name.strip()] = state.strip()
+        if found.setdefault(name, state) != state:
+            raise OptionError(f"--evidence {pair}: {name} is observed twice, as {found[name]} and as {state}")
     return found
 
 
 def names_in(text: str | None) -> list[str] | None:
-    """Return what stands between commas; a name in double quotes may hold one."""
+    """Return what stands between commas; a name in double quotes may hold one.
+
+    Raises:
+        OptionError: If there is no name.
+    """
     if text is None:
         return None
-    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
+    if not names:
+        raise OptionError(f"{text!r} names nothing; give names with commas between, or leave the option out")
+    return names

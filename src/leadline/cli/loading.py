@@ -95,7 +95,7 @@ def _at(run: Run, side: int) -> tuple[Domain, dict[str, Any]]:
 
 
 def drawn(
-    path: Path, count: int, seed: int, pairs: Sequence[str] | None, evidence: str | None = None
+    path: Path, count: int, seed: int, pairs: Sequence[str] | None, evidence: Sequence[str] | None = None
 ) -> tuple[Domain, Tensor]:
     """Return samples of the model of a run, or in a .bif or .uai file, a pure function of the seed.
 
@@ -105,7 +105,7 @@ def drawn(
     """
     model, domain, name = _model_at(path)
     more = _verb_options(model, name, "sample", pairs)
-    if evidence is not None:
+    if evidence:
         if not callable(getattr(model, "observed", None)):
             raise OptionError(f"--evidence: {name} is no graphical model, and is not sampled given evidence")
         more["evidence"] = evidence_of(model, evidence, None)

@@ -69,7 +69,8 @@ def sample(
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of samples.")] = 64,
     seed: Seed = 0,
     evidence: Annotated[
-        str | None, typer.Option(help="What is known, of a graphical model, e.g. CVP=LOW,BP=HIGH.")
+        list[str] | None,
+        typer.Option(help="What is known, of a graphical model, e.g. CVP=LOW,BP=HIGH; may be given again."),
     ] = None,
     options: VerbOptions = None,
     out: Out = None,

@@ -19,14 +19,13 @@ import itertools
 import math
 import os
 import re
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
 from leadline.core import DataError
 from leadline.core.errors import nearest
-from leadline.data.networks import Floats, Network, path_text
+from leadline.data.networks import Floats, Network, path_text, write_path_text
 
 __all__ = ["parse_bif", "read_bif", "write_bif"]
 
@@ -64,7 +63,7 @@ def write_bif(network: Network, path: str | os.PathLike[str]) -> None:
     Raises:
         DataError: If a name holds a quote or a line break, which BIF cannot say.
     """
-    Path(path).write_text(bif_of(network), encoding="utf-8")
+    write_path_text(path, bif_of(network))
 
 
 def bif_of(network: Network) -> str:

@@ -4,15 +4,16 @@ import gzip
 import os
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leadline.core import DataError
+from leadline.core import DataError, RunError
 
-__all__ = ["FactorFile", "Network", "path_text"]
+__all__ = ["FactorFile", "Network", "path_text", "write_path_text"]
 
 Floats = NDArray[np.float64]
 
@@ -91,6 +92,25 @@ def path_text(path: str | os.PathLike[str]) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8 text") from error
+
+
+def write_path_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file whole or not at all, compressed where its name ends in .gz.
+
+    Raises:
+        RunError: If it cannot be written; what stood there before still does.
+    """
+    raw = text.encode("utf-8")
+    if Path(path).suffix == ".gz":
+        raw = gzip.compress(raw, mtime=0)
+    temporary = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(raw)
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):  # it may not be there, nor its folder
+            temporary.unlink()
+        raise RunError(f"cannot write {os.fspath(path)}: {error.strerror or error}") from error
 
 
 def _same(some: Sequence[Floats], others: Sequence[Floats]) -> bool:

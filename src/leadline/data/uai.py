@@ -12,13 +12,12 @@ Source:
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
 from leadline.core import DataError
-from leadline.data.networks import FactorFile, Floats, path_text
+from leadline.data.networks import FactorFile, Floats, path_text, write_path_text
 
 __all__ = [
     "parse_uai",
@@ -99,7 +98,7 @@ def _check_sums(table: Floats, number: int, words: "_Words") -> None:
 
 def write_uai(model: FactorFile, path: str | os.PathLike[str]) -> None:
     """Write factors as a .uai file; reading it gives equal factors."""
-    Path(path).write_text(uai_of(model), encoding="utf-8")
+    write_path_text(path, uai_of(model))
 
 
 def uai_of(model: FactorFile) -> str:
@@ -124,10 +123,15 @@ def read_evidence(path: str | os.PathLike[str], sizes: Sequence[int]) -> dict[in
         DataError: If it is not of this form, or a variable or state is not in the model.
     """
     words = _Words(path_text(path), str(path))
+    samples = _samples_of(words.words)
+    if samples > 1:
+        words.fail(
+            f"{samples} samples of evidence, and a question has one; keep one in the file, without the "
+            f"leading {samples}"
+        )
+    if samples == 1:
+        words.count("the number of samples")
     count = words.count("the number of observed variables") if words.words else 0
-    total = len(words.words)
-    if total != 2 * count + 1 and count == 1 and total == 2 * _number(words.words[1:2]) + 2:
-        count = words.count("the number of observed variables")  # the first was the number of samples
     evidence: dict[int, int] = {}
     for _ in range(count):
         v, state = words.count("a variable"), words.count("a state")
@@ -143,7 +147,7 @@ def read_evidence(path: str | os.PathLike[str], sizes: Sequence[int]) -> dict[in
 def write_evidence(evidence: Mapping[int, int], path: str | os.PathLike[str]) -> None:
     """Write observed states as a .evid file."""
     pairs = [number for pair in evidence.items() for number in pair]
-    Path(path).write_text(_row((len(evidence), *pairs)) + "\n", encoding="utf-8")
+    write_path_text(path, _row((len(evidence), *pairs)) + "\n")
 
 
 def read_marginals(path: str | os.PathLike[str]) -> list[Floats]:
@@ -162,7 +166,7 @@ def read_marginals(path: str | os.PathLike[str]) -> list[Floats]:
 def write_marginals(marginals: Sequence[Floats], path: str | os.PathLike[str]) -> None:
     """Write the distribution of each variable as a .MAR file."""
     parts = [f"{len(p)} {' '.join(map(repr, p.tolist()))}" for p in marginals]
-    Path(path).write_text(f"MAR\n{len(marginals)} {' '.join(parts)}\n", encoding="utf-8")
+    write_path_text(path, f"MAR\n{len(marginals)} {' '.join(parts)}\n")
 
 
 def read_partition(path: str | os.PathLike[str]) -> float:
@@ -179,7 +183,7 @@ def read_partition(path: str | os.PathLike[str]) -> float:
 
 def write_partition(log10_partition: float, path: str | os.PathLike[str]) -> None:
     """Write log10 of the partition function as a .PR file."""
-    Path(path).write_text(f"PR\n{log10_partition!r}\n", encoding="utf-8")
+    write_path_text(path, f"PR\n{log10_partition!r}\n")
 
 
 def read_map(path: str | os.PathLike[str]) -> list[int]:
@@ -196,16 +200,24 @@ def read_map(path: str | os.PathLike[str]) -> list[int]:
 
 def write_map(states: Sequence[int], path: str | os.PathLike[str]) -> None:
     """Write the likeliest states as a .MAP file."""
-    Path(path).write_text(f"MAP\n{_row((len(states), *states))}\n", encoding="utf-8")
+    write_path_text(path, f"MAP\n{_row((len(states), *states))}\n")
 
 
 def _row(numbers: Sequence[int]) -> str:
     return " ".join(str(int(number)) for number in numbers)
 
 
-def _number(words: Sequence[str]) -> int:
-    """Return the one word as a whole number, or -1."""
-    return int(words[0]) if words and words[0].isdecimal() else -1
+def _samples_of(words: Sequence[str]) -> int:
+    """Return how many samples of evidence a file announces and holds, in the older form; else 0."""
+    if not all(word.isdecimal() and len(word) < 19 for word in words):
+        return 0
+    numbers = list(map(int, words))
+    if len(numbers) == 1 + 2 * sum(numbers[:1]):
+        return 0  # one count and its pairs
+    at = 1
+    for _ in range(min(sum(numbers[:1]), len(numbers))):
+        at += 1 + 2 * sum(numbers[at : at + 1])
+    return numbers[0] if numbers and at == len(numbers) else 0
 
 
 def _result(path: str | os.PathLike[str], kind: str) -> "_Words":

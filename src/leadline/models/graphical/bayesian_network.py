@@ -190,10 +190,10 @@ class BayesianNetwork(LabelledModel):
             DataError: If there is no row, none is complete where the graph is to be found, or one has
                 probability zero.
         """
-        self.domain.validated(x)
-        if len(x) == 0:
+        s = self.states(x).to(self.device)
+        if len(s) == 0:
             raise DataError("a Bayesian network needs at least one row to learn from")
-        full = self.with_label(x.to(self.device), y)
+        full = self.with_label(s, y)
         if self.learner is not None and not bool(self.found):
             whole = full[(full >= 0).all(1)]
             self.connect(self.learner(Table(whole.cpu().numpy(), self.variables.sizes)))
@@ -305,7 +305,7 @@ class BayesianNetwork(LabelledModel):
 
     def states(self, x: Tensor) -> Tensor:
         """Return checked rows, -1 where missing: (n, d) -> (n, d)."""
-        return self.domain.validated(x)
+        return self.domain.validated(x).long()
 
     def known_weight(self, s: Tensor) -> Tensor:
         """Return log p of what is known of rows of all variables, float64: (n, d) -> (n,)."""

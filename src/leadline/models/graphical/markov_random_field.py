@@ -137,7 +137,7 @@ class MarkovRandomField(FieldModel):
 
     def states(self, x: Tensor) -> Tensor:
         """Return checked rows: (n, d) -> (n, d)."""
-        return self.domain.validated(x).to(self.device)
+        return self.domain.validated(x).long().to(self.device)
 
     def samples(self, states: Tensor) -> Tensor:
         """Return states as rows: (n, d) -> (n, d)."""

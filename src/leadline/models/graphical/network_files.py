@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from leadline.core import DataError
+from leadline.core import DataError, OptionError
 from leadline.data.bif import read_bif, write_bif
 from leadline.data.networks import FactorFile, Network
 from leadline.data.uai import read_uai, write_uai
@@ -61,7 +61,14 @@ def check_order(
 
 
 def write_network(network: Network, path: str | os.PathLike[str]) -> None:
-    """Write a .bif or .uai file; reading it gives an equal network."""
+    """Write a .bif or .uai file, compressed where .gz follows; reading it gives an equal network.
+
+    Raises:
+        OptionError: If the ending is another.
+        RunError: If the file cannot be written.
+    """
+    if _suffix(path) not in (".bif", ".uai"):
+        raise OptionError(f"{path}: a Bayesian network is written as .bif or .uai, with .gz compressed")
     if _suffix(path) != ".uai":
         write_bif(network, path)
         return

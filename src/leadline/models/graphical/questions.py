@@ -9,6 +9,7 @@ Source:
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import index
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ class FactorModel(nn.Module, ABC):
     def marginals(
         self,
         evidence: Evidence | None = None,
-        variables: Iterable[str | int] | None = None,
+        variables: Variables | None = None,
         *,
         method: str = "auto",
         limit: float | None = None,
@@ -99,18 +100,19 @@ class FactorModel(nn.Module, ABC):
 
         Args:
             evidence: Observed states: names, or numbers, of variables and states.
-            variables: What is asked for; fewer cost less.
+            variables: What is asked for, one or several; fewer cost less.
             method: How to find them (`inference.asking.METHODS`); "auto" is exact where memory allows.
             limit: Most bytes of tables; half the free memory by default.
             tell: Is called with what an exact answer takes before it takes more than 100 MB, or cannot.
 
         Raises:
-            OptionError: If a variable, a state or the method is unknown, or the method is not for this model.
+            OptionError: If a variable, a state or the method is unknown, a variable is in two states, the
+                method is not for this model, or `limit` is not above zero.
             ResourceError: If the method is "exact" and memory does not allow it.
             DataError: If the evidence has probability zero.
         """
         seen = self.observed(evidence)
-        wanted = None if variables is None else [self._variable(v) for v in variables]
+        wanted = None if variables is None else self._several(variables)
         tree = self._kept_tree(method, limit)
         graph = self.factor_graph() if tree is None else tree.graph
         try:
@@ -176,7 +178,7 @@ class FactorModel(nn.Module, ABC):
         Raises:
             OptionError: If a variable or state is unknown; the message names the nearest.
         """
-        if isinstance(evidence, str):
+        if not isinstance(evidence, Mapping | None):
             raise OptionError(
                 f"evidence must map variables to states, got {evidence!r}; on the command line give "
                 "--evidence VARIABLE=STATE"
@@ -184,7 +186,10 @@ class FactorModel(nn.Module, ABC):
         found: dict[int, int] = {}
         for variable, state in (evidence or {}).items():
             v = self._variable(variable)
-            found[v] = self._state(v, state)
+            s = self._state(v, state)
+            if found.setdefault(v, s) != s:
+                both = " and as ".join(self.state_name(v, one) for one in (found[v], s))
+                raise OptionError(f"{self.variable_name(v)} is observed twice, as {both}")
         return found
 
     def diagram(self, evidence: Evidence | None = None) -> Diagram:
@@ -231,31 +236,34 @@ class FactorModel(nn.Module, ABC):
 
     def _several(self, variables: Variables) -> list[int]:
         """Return the numbers of one or more variables."""
-        some = [variables] if isinstance(variables, (str, int)) else variables
+        some = (
+            variables if isinstance(variables, Iterable) and not isinstance(variables, str) else [variables]
+        )
         return [self._variable(v) for v in some]
 
     def _variable(self, variable: str | int) -> int:
         """Return the number of a variable."""
-        count = len(self.variables.sizes)
-        if isinstance(variable, int):
-            if not 0 <= variable < count:
-                raise OptionError(f"no variable {variable}; there are {count}, from 0")
-            return variable
+        count, number = len(self.variables.sizes), _whole(variable)
+        if number is not None:
+            if not 0 <= number < count:
+                raise OptionError(f"no variable {number}; there are {count}, from 0")
+            return number
         names = [self.variable_name(v) for v in range(count)]
         if variable in names:
             return names.index(variable)
-        raise OptionError(f"unknown variable {variable}{nearest(variable, names)}; there are {count}")
+        raise OptionError(f"unknown variable {variable}{nearest(str(variable), names)}; there are {count}")
 
     def _state(self, v: int, state: str | int) -> int:
         """Return the number of a state of a variable."""
         names = [self.state_name(v, s) for s in range(self.variables.sizes[v])]
-        if isinstance(state, int) and 0 <= state < len(names):
-            return state
-        if isinstance(state, str) and state in names:
-            return names.index(state)
+        number = _whole(state)
+        if number is not None and 0 <= number < len(names):
+            return number
+        if isinstance(state, str | bool) and str(state) in names:
+            return names.index(str(state))
         known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        hint = nearest(str(state), names)
-        raise OptionError(f"{self.variable_name(v)} has no state {state}{hint}; it has {known}")
+        hint = nearest(state, names) if isinstance(state, str) else ""
+        raise OptionError(f"{self.variable_name(v)} has no state {state!s}{hint}; it has {known}")
 
     def _named(self, found: Beliefs) -> Marginals:
         """Return beliefs with the names of variables and states."""
@@ -283,6 +291,8 @@ class FactorModel(nn.Module, ABC):
 
         None sends the question to an answer of its own, which evidence makes narrower.
         """
+        if limit is not None and not (isinstance(limit, int | float) and limit > 0):
+            raise OptionError(f"limit must be a number of bytes above zero, got {limit!r}")
         if method not in ("auto", "exact"):
             return None
         state = list(self.state_dict(keep_vars=True).values())
@@ -306,6 +316,16 @@ class FactorModel(nn.Module, ABC):
             self._tree = [value.detach().clone() for value in state], tree
         checked_memory(self._tree[1].cliques, limit)
         return self._tree[1]
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number of any kind (of Python, NumPy or torch) as an int, None of anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return index(value)
+    except TypeError:
+        return None
 
 
 def _same(some: list[Tensor], others: list[Tensor]) -> bool:
