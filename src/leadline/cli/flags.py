@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DataOptions", "Files", "Json", "ModelOptions", "Out", "RunPath", "Seed", "VerbOptions"]
+__all__ = ["DataOptions", "Files", "Json", "ModelOptions", "Out", "Quiet", "RunPath", "Seed", "VerbOptions"]
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, written by fit.")]
 Files = Annotated[
@@ -34,4 +34,5 @@ VerbOptions = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Where to write; the ending says in which form.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")]

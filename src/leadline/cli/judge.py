@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from leadline.cli.flags import DataOptions, Json, RunPath, Seed
+from leadline.cli.flags import DataOptions, Json, Quiet, RunPath, Seed
 
 __all__ = ["COMMANDS", "report", "study", "verify"]
 
@@ -16,7 +16,12 @@ Data = Annotated[
 
 
 def verify(
-    run: RunPath, on: Data = None, options: DataOptions = None, seed: Seed = 0, as_json: Json = False
+    run: RunPath,
+    on: Data = None,
+    options: DataOptions = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Say which laws a trained model obeys; exit status 1 if it breaks one.
 
@@ -26,9 +31,11 @@ def verify(
     from leadline.cli.output import show_document
     from leadline.laws import verify as judge
     from leadline.training import open_run
+    from leadline.training.progress import telling_progress
 
     trained = open_run(run)
-    found = judge(trained.model, _data_of(trained, on, options), seed=seed)
+    with telling_progress(shown=not (quiet or as_json)):
+        found = judge(trained.model, _data_of(trained, on, options), seed=seed)
     show_document(found.to_json()) if as_json else typer.echo(str(found))
     if found.broken:
         raise typer.Exit(1)
@@ -138,6 +145,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to write [RUN/report.html].")] = None,
     on: Data = None,
     options: DataOptions = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write one HTML page about a run, to be read without a network.
@@ -152,7 +160,7 @@ def report(
 
     trained = open_run(run)
     data = None if on is None else loaded(on, options)
-    path = write(trained, out or run / "report.html", data=data)
+    path = write(trained, out or run / "report.html", data=data, progress=not (quiet or as_json))
     show_document({"path": str(path), "bytes": path.stat().st_size}) if as_json else typer.echo(f"{path}")
 
 

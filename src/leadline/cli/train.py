@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from leadline.cli.flags import DataOptions, Json, ModelOptions
+from leadline.cli.flags import DataOptions, Json, ModelOptions, Quiet
 
 __all__ = ["COMMANDS", "compare", "ensemble", "fit"]
 
@@ -63,7 +63,7 @@ def fit(  # noqa: PLR0913
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     sharding: Annotated[str | None, typer.Option(help="full: over the processes of torchrun.")] = None,
     checkpoint_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train a model on data and write a run.
@@ -230,7 +230,7 @@ def compare(  # noqa: PLR0913
         Path | None, typer.Option(help="Folder for the runs, compare.json and report.html.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train several models on data under one budget and rank them.
@@ -245,19 +245,20 @@ def compare(  # noqa: PLR0913
     from leadline.reports import report
 
     tasks = [name.strip() for name in task.split(",") if name.strip()]
+    shown = not (quiet or as_json)
     result = measure(
         loaded(data, data_options, skip_bad=skip_bad),
         task=tasks[0] if len(tasks) == 1 else tasks,
         models=[name.strip() for name in models.split(",") if name.strip()] if models else None,
         budget=budget, epochs=epochs, steps=steps, seeds=seeds, jobs=jobs,
-        options=_options_by_model(model_options), out=out, resume=resume, progress=not quiet,
+        options=_options_by_model(model_options), out=out, resume=resume, progress=shown,
     )  # fmt: skip
     show_document(result.to_json()) if as_json else typer.echo(str(result))
     if not as_json:
         for name, reason in result.failures.items():
             typer.echo(f"failed: {name}: {reason}")
     if out is not None:
-        note(f"wrote {report(result, out / 'report.html')}")
+        note(f"wrote {report(result, out / 'report.html', progress=shown)}")
 
 
 def _options_by_model(pairs: list[str] | None) -> dict[str, dict[str, Any]]:

@@ -61,7 +61,7 @@ def compare(  # noqa: PLR0913
         options: Options of models by the name of the model.
         out: Folder for the runs and `compare.json`; without it nothing is written.
         resume: Go on with the comparison in `out`: what is done is not done again.
-        progress: Write a line as each training ends.
+        progress: Write a line as each training ends, and one every 15 seconds of work that takes longer.
 
     Raises:
         OptionError: If a task, model or option is unknown or out of range.
@@ -82,7 +82,7 @@ def compare(  # noqa: PLR0913
     done = _begin(result, resume=resume)
     count = jobs or _jobs()
     threads = 1 if count > 1 else None
-    terms = Terms(seconds, epochs, steps, threads, None if out is None else str(out), resume)
+    terms = Terms(seconds, epochs, steps, threads, None if out is None else str(out), resume, progress)
     _work(result, plan, done, _Crew(data, terms, count, progress=progress))
     return result
 

@@ -5,7 +5,7 @@ What comes back is plain: the path of the run, figures, or reasons. No model tra
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,17 @@ from torch import nn
 from leadline.comparison.parcels import Parcel
 from leadline.comparison.plan import Control, Trial, make, reason
 from leadline.core import LeadlineError
+from leadline.core.telling import told_of
 from leadline.data import Dataset
 from leadline.measures import TASKS
 from leadline.measures.answers import members_of
 from leadline.training import fit
 from leadline.training.files import write_json
+from leadline.training.progress import telling_progress
 
 __all__ = ["Terms", "control_record", "failed_record", "record_path", "trial_record"]
+
+_LINE_EVERY = 15.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Terms:
         threads: CPU threads of a worker, or None to let `fit` choose.
         out: Folder of the comparison, or None to write nothing.
         resume: Whether trainings that were broken off go on.
+        progress: Whether a worker says now and then what it does.
     """
 
     budget: float | None
@@ -44,6 +49,7 @@ class Terms:
     threads: int | None
     out: str | None
     resume: bool
+    progress: bool = False
 
 
 def record_path(out: str, name: str) -> Path:
@@ -55,7 +61,7 @@ def trial_record(trial: Trial, parcel: Parcel, terms: Terms) -> dict[str, Any]:
     """Train and measure one model; what fails becomes a reason, never an exception."""
     record = _blank(trial)
     try:
-        with _threads(terms.threads):
+        with _threads(terms.threads), _said(trial, terms):
             _train_and_measure(trial, parcel.opened(trial.conversion), terms, record)
     except Exception as error:  # noqa: BLE001  one model that fails must not stop the others
         record["failures"]["training"] = reason(error)
@@ -66,7 +72,7 @@ def control_record(control: Control, parcel: Parcel, terms: Terms) -> dict[str, 
     """Measure the lines of a table that need no training; what fails becomes a reason."""
     record = _blank(control)
     try:
-        with _threads(terms.threads):
+        with _threads(terms.threads), _said(control, terms):
             readings = TASKS[control.task].controls(parcel.opened(control.conversion))
         record["readings"] = {name: reading.to_json() for name, reading in readings.items()}
     except Exception as error:  # noqa: BLE001  a table stands without its reference lines
@@ -107,6 +113,11 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _said(item: Trial | Control, terms: Terms) -> AbstractContextManager[None]:
+    """Return a block in which lines now and then say what of `item` is being done."""
+    return telling_progress(shown=terms.progress, prefix=f"{item.name}: ", every=_LINE_EVERY)
+
+
 def _train_and_measure(trial: Trial, data: Dataset, terms: Terms, record: dict[str, Any]) -> None:
     """Fill the record of one model."""
     model = make(trial.source, data, trial.options, trial.seed)
@@ -129,7 +140,8 @@ def _train_and_measure(trial: Trial, data: Dataset, terms: Terms, record: dict[s
     for task in trial.tasks:
         started = time.monotonic()
         try:
-            record["readings"][task] = TASKS[task].measure(run.model, data).to_json()
+            with told_of(task):
+                record["readings"][task] = TASKS[task].measure(run.model, data).to_json()
             record["members"][task] = {
                 name: TASKS[task].measure(one, data).to_json()
                 for name, one in members_of(run.model).items()

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from leadline.core.telling import each_told
+
 __all__ = ["AISResult", "Sandwich", "annealed_importance", "sandwich"]
 
 LogDensity = Callable[[Tensor, float], Tensor]
@@ -127,7 +129,7 @@ def annealed_importance(
     path = temperatures.tolist()
     x = start
     log_weights = torch.zeros(start.shape[0], dtype=torch.float64)
-    for before, after in itertools.pairwise(path):
+    for before, after in each_told("annealing", list(itertools.pairwise(path))):
         log_weights += (log_density(x, after) - log_density(x, before)).cpu().double()
         x = transition(x, after, generator)
     return _summary(log_weights, x)

@@ -20,6 +20,7 @@ from leadline.core import (
     verbs_of,
 )
 from leadline.core.randomness import generator_for
+from leadline.core.telling import told_of
 from leadline.data import Dataset
 from leadline.laws.cells import random_rows
 from leadline.laws.chain import chain_is_stationary
@@ -127,7 +128,8 @@ def verify(
         subject = Subject(model, about.domain, about.labels, x.clone(), seed, samples)
         laws = []
         for statute in LAWS:
-            laws.append(_judged(statute, subject))
+            with told_of(statute.name):
+                laws.append(_judged(statute, subject))
             # A verb that writes into its input or turns on training is told of once.
             subject.x.copy_(x)
             model.eval()

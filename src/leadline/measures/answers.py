@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from leadline.core import Classes, OptionError, ShapeError, require_verb
 from leadline.core.randomness import generator_for
+from leadline.core.telling import tell
 from leadline.data import Dataset, Split
 from leadline.measures.reading import MeasureError
 
@@ -93,7 +94,8 @@ def answers(model: nn.Module, verb: str, part: Split, batch: int = BATCH) -> Ten
     require_verb(model, verb)
     device, said = device_of(model), []
     with evaluating(model):
-        for x, _ in part.batches(batch):
+        for number, (x, _) in enumerate(part.batches(batch)):
+            tell(verb, number * batch / max(len(part), 1))
             answer: Tensor = getattr(model, verb)(x.to(device))
             if not isinstance(answer, Tensor) or answer.dim() == 0 or len(answer) != len(x):
                 found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
@@ -126,6 +128,7 @@ def draw(model: nn.Module, count: int, *keys: object, batch: int = BATCH) -> Ten
     generator = generator_for(0, "measures", *keys, device=device)
     with evaluating(model):
         for start in range(0, count, batch):
+            tell("sample", start / count)
             size = min(batch, count - start)
             parts.append(model.sample(size, generator=generator).detach().cpu())  # type: ignore[operator]
     samples = torch.cat(parts)

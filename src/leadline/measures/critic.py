@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from leadline.catalog import build
 from leadline.core import Classes, DomainError, has_verb
 from leadline.core.randomness import derive_seed
+from leadline.core.telling import told_of
 from leadline.data import Dataset, Split
 from leadline.measures.answers import answers, split_of
 from leadline.measures.reading import MeasureError
@@ -87,7 +88,7 @@ def _classifier(data: Dataset) -> Critic:
         data.test,
     )
     steps = max(LEAST_STEPS, EPOCHS * math.ceil(len(small.train) / BATCH))
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), told_of("training the critic"):
         torch.manual_seed(derive_seed(SEED, "critic"))
         model = build(name, data)
         run = fit(model, small, steps=steps, seed=SEED, batch_size=BATCH, out=False, progress=False)

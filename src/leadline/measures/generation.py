@@ -22,6 +22,7 @@ from scipy.stats import mannwhitneyu, t
 from torch import Tensor, nn
 
 from leadline.core import Domain, Quantity
+from leadline.core.telling import told_of
 from leadline.data import Dataset
 from leadline.measures.answers import draw, split_of
 from leadline.measures.critic import Critic, critic_for
@@ -69,9 +70,11 @@ def generation(model: nn.Module, data: Dataset, critic: Critic | None = None, se
         MeasureError: If a sample is not finite, or the test split has fewer than five samples.
     """
     bench = _bench(data, critic)
-    drawn = [draw(model, bench.count, "generation", number) for number in range(max(sets, 1))]
-    for x in drawn:
-        data.domain.validated(x)
+    drawn = []
+    for number in range(max(sets, 1)):
+        with told_of(f"set {number + 1} of {max(sets, 1)}"):
+            drawn.append(draw(model, bench.count, "generation", number))
+        data.domain.validated(drawn[-1])
     return _reading(bench, drawn)
 
 

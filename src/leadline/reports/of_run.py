@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from leadline.core import Audio, Classes, DataError, LeadlineError, Signature, has_verb
+from leadline.core.telling import told_of
 from leadline.data import Dataset, Split
 from leadline.laws import verify
 from leadline.measures import TASKS, MeasureError, Reading
@@ -77,7 +78,8 @@ class _Scene:
             if not task.fits(self.run.model) or (task.labelled and self.run.labels is None):
                 continue
             try:
-                found[name] = task.measure(self.run.model, self.given)
+                with told_of(name):
+                    found[name] = task.measure(self.run.model, self.given)
             except LeadlineError as error:
                 found[name] = str(error)
             except Exception as error:  # noqa: BLE001 - a report never fails for one of its figures

@@ -14,6 +14,7 @@ from leadline.reports import of_comparison, of_run, run_card
 from leadline.reports.parts import Card, Section
 from leadline.training import Run
 from leadline.training.files import whole_file
+from leadline.training.progress import telling_progress
 
 __all__ = ["MOST_BYTES", "report"]
 
@@ -21,7 +22,11 @@ MOST_BYTES = 3_000_000
 
 
 def report(
-    subject: Any, path: str | os.PathLike[str] = "report.html", *, data: Dataset | None = None
+    subject: Any,
+    path: str | os.PathLike[str] = "report.html",
+    *,
+    data: Dataset | None = None,
+    progress: bool = True,
 ) -> Path:
     """Write one HTML page about a run or a comparison, and return where it is.
 
@@ -32,15 +37,17 @@ def report(
         subject: A run, or what `compare` returned.
         path: Where to write it.
         data: The data to judge a run on; those it learned from, loaded again, by default.
+        progress: Whether to show what is being measured, and how far that is, where it takes long.
 
     Raises:
         RunError: If the file cannot be written.
     """
-    if isinstance(subject, Run):
-        found, missing = _data_of(subject, data)
-        card, sections = run_card.card_of(subject, found), of_run.sections_of(subject, found, missing)
-    else:
-        card, sections = of_comparison.card_of(subject), of_comparison.sections_of(subject)
+    with telling_progress(shown=progress):
+        if isinstance(subject, Run):
+            found, missing = _data_of(subject, data)
+            card, sections = run_card.card_of(subject, found), of_run.sections_of(subject, found, missing)
+        else:
+            card, sections = of_comparison.card_of(subject), of_comparison.sections_of(subject)
     text = _fitted(card, sections)
     target = Path(path)
     with whole_file(target) as temporary:

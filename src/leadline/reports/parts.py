@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from leadline.core import Audio, Categories, Domain, LeadlineError, Quantity, Table, Vectors
+from leadline.core.telling import told_of
 from leadline.measures import Reading
 from leadline.reports.drawing import PIXELS, image, svg
 from leadline.reports.pictures import page_image
@@ -93,7 +94,8 @@ class Card:
 def attempt(title: str, draw: Callable[[], Block | Sequence[Block]]) -> tuple[Block, ...]:
     """Return what `draw` draws, or a block that says why it could not."""
     try:
-        drawn = draw()
+        with told_of(title or "pictures"):
+            drawn = draw()
     except LeadlineError as error:
         return (Block(title, failed=str(error)),)
     except Exception as error:  # noqa: BLE001 - a report never fails for one of its figures
