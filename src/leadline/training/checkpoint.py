@@ -39,6 +39,8 @@ class Position:
         stale: Validations since then.
         previous: Objective of the last sweep, or None.
         settled: Whether the phase ended by its own decision: no gain, or no patience left.
+        free: Seconds of them that no budget is charged for: the first step of each process.
+        begun: Seconds that were charged when the phase began; None if an older version wrote the state.
     """
 
     phase: int = 0
@@ -49,11 +51,13 @@ class Position:
     stale: int = 0
     previous: float | None = None
     settled: bool = False
+    free: float = 0.0
+    begun: float | None = None
 
-    def next_phase(self) -> None:
-        """Move to the start of the next phase."""
+    def next_phase(self, charged: float) -> None:
+        """Move to the start of the next phase, when so many seconds were charged."""
         self.phase, self.step, self.best, self.stale = self.phase + 1, 0, None, 0
-        self.previous, self.settled = None, False
+        self.previous, self.settled, self.begun = None, False, charged
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

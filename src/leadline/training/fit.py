@@ -110,8 +110,8 @@ def fit(  # noqa: PLR0913
         epochs: Passes over the training split in each phase, or most sweeps. Without epochs, steps
             and budget: 20, or as many as make 2,000 steps; 200 sweeps.
         steps: Most steps of each phase; with `epochs` too, whichever ends first.
-        budget: Most seconds of training after the first step (in which code is compiled), shared evenly
-            by the phases; a run with a budget depends on the machine's speed.
+        budget: Most seconds of training after the first step (in which code is compiled); each phase may take
+            an even share of what those before it left. A run with a budget depends on the machine's speed.
         batch_size: Samples of a batch (128), over all processes together.
         optimizer: sgd, noisy_sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs, gd or sam
             ("adam"). `gd` descends on the whole training split, read in parts of `batch_size`; `sam` climbs
@@ -236,7 +236,7 @@ def _learn(session: Session, data: Dataset, *, resumed: bool) -> None:
             if phase.join is not None:
                 phase.join()
         if number < len(phases) - 1:
-            position.next_phase()
+            position.next_phase(session.charged())
             session.best = None
     session.tick()
     session.checkpoint()

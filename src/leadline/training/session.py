@@ -28,6 +28,11 @@ Hook = Callable[[nn.Module, int], None]
 Probe = Callable[[nn.Module, int], dict[str, float]]
 
 
+def _now() -> float:
+    """Return seconds on a clock that never goes back."""
+    return time.monotonic()
+
+
 @dataclass
 class Phase:
     """One part of a training.
@@ -73,11 +78,11 @@ class Session:
     still: list[nn.Module] = field(default_factory=list)
     optimizers: dict[str, Optimizer] = field(default_factory=dict)
     scaler: Any = None
-    clock: float = field(default_factory=time.monotonic)
-    _saved: float = field(default_factory=time.monotonic)
+    clock: float = field(default_factory=_now)
+    _saved: float = field(default_factory=_now)
     _shown: float = 0.0
-    _began: float = field(default_factory=time.monotonic)
-    _free: float | None = None  # seconds of the budget's clock until the first step was done
+    _began: float = field(default_factory=_now)
+    _stepped: bool = False  # whether this process has done its first step
 
     def practise(self, learner: nn.Module) -> None:
         """Put a learner in training mode, but for the frozen layers that keep running statistics."""
@@ -100,16 +105,26 @@ class Session:
     def spent(self) -> float:
         """Return the fraction of this phase's share of the budget that is spent; 0 without a budget.
 
-        The first step of a process, in which code is compiled and memory is found, is not charged.
+        The share is what the budget had left when the phase began, divided by the phases that were left.
         """
-        if self.settings.budget is None or self._free is None:
+        if self.settings.budget is None:
             return 0.0
-        seconds = self._seconds() - self._free
-        return max(0.0, seconds / self.settings.budget * self.phases - self.position.phase)
+        budget, position = self.settings.budget, self.position
+        charged, left = self.charged(), self.phases - position.phase
+        begun = (
+            min(budget * position.phase / self.phases, charged) if position.begun is None else position.begun
+        )
+        share = (budget - begun) / left
+        return max(0.0, (charged - begun) / share) if share > 0 else 1.0
 
-    def _seconds(self) -> float:
-        """Return the seconds of training up to now."""
-        return self.position.seconds + time.monotonic() - self.clock
+    def charged(self) -> float:
+        """Return the seconds of training up to now that a budget is charged for.
+
+        The first step of a process, in which code is compiled and memory is found, is free.
+        """
+        now = time.monotonic()
+        free = self.position.free + (0.0 if self._stepped else now - self._began)
+        return self.position.seconds + now - self.clock - free
 
     def out_of_time(self) -> bool:
         """Return whether this phase's share of the budget is spent."""
@@ -139,8 +154,9 @@ class Session:
     def after_each(self, phase: Phase, done: float, sums: dict[str, float], taken: int) -> None:
         """Do what is due after a step: show progress, write a checkpoint, obey Ctrl-C."""
         now = time.monotonic()
-        if self._free is None:
-            self._free = now - self._began
+        if not self._stepped:
+            self._stepped = True
+            self.position.free += now - self._began
         if now - self._shown > 0.2:
             self._shown = now
             self.tick()

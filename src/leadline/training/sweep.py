@@ -50,7 +50,7 @@ def sweep(session: Session, phase: Phase) -> None:
         )
         position.settled = _settled(learner, objective, position.previous, settings.tolerance)
         position.previous = objective
-        done = position.step / last if last < math.inf else 0.0
+        done = max(position.step / last, session.spent())
         session.after_each(phase, done, {"objective": objective}, 1)
 
 
