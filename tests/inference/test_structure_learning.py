@@ -3,9 +3,11 @@
 import itertools
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.special import gammaln
 from scipy.stats import chi2_contingency
@@ -24,9 +26,12 @@ from leadline.inference.structure import (
 )
 from leadline.inference.structure.independence import g_test
 from leadline.inference.structure.search import _equivalent
+from leadline.models.graphical.bayesian_network import BayesianNetwork
+from leadline.models.graphical.graph_learners import Climber
 from tests.inference.test_graphs import all_dags, random_dag
 
 SIZES = (2, 3, 2, 2)
+HEPAR2 = Path(__file__).parents[3] / "shared/data/bayesnets/hepar2.bif.gz"
 TRUE: Parents = ((), (0,), (0, 1), (2,))
 
 
@@ -248,3 +253,40 @@ def test_turning_covered_edges_stays_in_the_class_and_reaches_all_of_it() -> Non
     assert len(members) == 4  # a chain of four has four roots
     chain = {tuple(map(tuple, _equivalent([set(), {0}, {1}, {2}], source))) for _ in range(200)}
     assert len(chain) == 4
+
+
+@pytest.mark.parametrize(("name", "weight"), [("bic", 1.0), ("bdeu", 1.0), ("bdeu", 10.0), ("bdeu", 0.3)])
+def test_scores_of_a_public_network_are_pgmpys(name: str, weight: float) -> None:
+    structure_score = pytest.importorskip("pgmpy.structure_score")
+    pandas = pytest.importorskip("pandas")
+    if not HEPAR2.is_file():
+        pytest.skip("needs ../shared/data")
+    model = BayesianNetwork.read(HEPAR2)
+    sizes, x = model.variables.sizes, model.sample(3000, torch.Generator().manual_seed(0)).numpy()
+    states = {v: list(range(k)) for v, k in enumerate(sizes)}
+    frame = pandas.DataFrame(x)
+    if name == "bic":
+        peer = structure_score.BIC(frame, state_names=states)
+    else:
+        peer = structure_score.BDeu(frame, equivalent_sample_size=weight, state_names=states)
+    score = FamilyScore(Table(x, sizes), name, weight)
+    assert all(len(np.unique(x[:, v])) == k for v, k in enumerate(sizes))  # the peer drops unseen states
+    for v, above in enumerate(model.parents):  # of 72 configurations of parents some are unseen
+        assert score(v, above) == pytest.approx(peer.local_score(v, above), abs=1e-9)
+
+
+def test_more_equivalent_samples_find_more_edges() -> None:
+    if not HEPAR2.is_file():
+        pytest.skip("needs ../shared/data")
+    model = BayesianNetwork.read(HEPAR2)
+    sizes, x = model.variables.sizes, model.sample(1000, torch.Generator().manual_seed(0)).numpy()
+    weights = (0.1, 1.0, 10.0)
+    found = [hill_climbing(FamilyScore(Table(x, sizes), "bdeu", w), len(sizes)) for w in weights]
+    edges = [sum(map(len, parents)) for parents in found]
+    assert edges[0] < edges[1] < edges[2] - 40
+    by_default = hill_climbing(FamilyScore(Table(x, sizes), "bdeu"), len(sizes))
+    assert by_default == found[1]
+    few = Climber("bdeu", restarts=0, equivalent_samples=1.0)(Table(x, sizes))
+    many = Climber("bdeu", restarts=0, equivalent_samples=10.0)(Table(x, sizes))
+    assert sum(map(len, few)) < sum(map(len, many)) - 40
+    assert Climber("bdeu").equivalent_samples == 1.0

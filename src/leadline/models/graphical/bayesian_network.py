@@ -124,6 +124,7 @@ class BayesianNetwork(LabelledModel):
         smoothing: float = 1.0,
         max_parents: int = 4,
         alpha: float = 0.01,
+        equivalent_samples: float = 1.0,
     ) -> "BayesianNetwork":
         """Return a network over the columns of `data`, which must be categories, and the label of classes.
 
@@ -139,6 +140,7 @@ class BayesianNetwork(LabelledModel):
             smoothing: Pseudo-counts added to each entry; 0 is maximum likelihood.
             max_parents: Most parents of a variable, and most variables that "pc" conditions on.
             alpha: Level of the tests of "pc".
+            equivalent_samples: Weight of the prior of "bdeu", in rows; more of them find more edges.
         """
         domain = data.domain.require(Categories)
         if structure != "given" and edges:
@@ -147,7 +149,8 @@ class BayesianNetwork(LabelledModel):
         parents = parents_of(joined(joined(domain, label), unseen), edges)
         if label is not None and structure == "given":
             parents = above_columns(parents, domain.dims)
-        return cls(domain, parents, smoothing, learner_of(structure, max_parents, alpha), unseen, label)
+        learner = learner_of(structure, max_parents, alpha, equivalent_samples)
+        return cls(domain, parents, smoothing, learner, unseen, label)
 
     @classmethod
     def of(cls, network: Network) -> "BayesianNetwork":

@@ -48,19 +48,25 @@ class Tree:
 class Climber:
     """A climb by single edges to a graph of high score, from no edges and from the graph that tests leave.
 
+    How many edges "bdeu" finds depends on its equivalent samples: of 3,000 rows of hepar2 (123 edges) a climb
+    makes 9 edges too many with one of them, 52 with ten; "bic" 4. The score is as it is defined; it is the
+    prior that asks for them (Silander, Kontkanen and Myllymäki, 2007).
+
     Args:
         score: "bic" or "bdeu".
         max_parents: Most parents of a variable.
         restarts: How often the best graph is shaken and climbed from again.
+        equivalent_samples: Weight of the prior of "bdeu", in rows, positive.
     """
 
     score: str = "bic"
     max_parents: int = 4
     restarts: int = 30
+    equivalent_samples: float = 1.0
 
     def __call__(self, table: Table) -> Parents:
         """Return the best graph that was found."""
-        score, size = FamilyScore(table, self.score), len(table.sizes)
+        score, size = FamilyScore(table, self.score, self.equivalent_samples), len(table.sizes)
         tested = _few_parents(pc(independence_at(table, _ALPHA), size, 2), self.max_parents)
         tops = [
             hill_climbing(score, size, start=start, max_parents=self.max_parents, restarts=self.restarts)
@@ -91,7 +97,9 @@ class Tester:
         return pc(independence_at(table, self.alpha), len(table.sizes), self.most_given)
 
 
-def learner_of(structure: str, max_parents: int, alpha: float) -> GraphLearner | None:
+def learner_of(
+    structure: str, max_parents: int, alpha: float, equivalent_samples: float = 1.0
+) -> GraphLearner | None:
     """Return the way to find a graph that a word stands for; None for a given one.
 
     Raises:
@@ -103,8 +111,12 @@ def learner_of(structure: str, max_parents: int, alpha: float) -> GraphLearner |
         raise OptionError(f"max_parents must be at least 1, got {max_parents}")
     if not 0 < alpha < 1:
         raise OptionError(f"alpha must be in (0, 1), got {alpha}")
+    if not equivalent_samples > 0:
+        raise OptionError(f"equivalent_samples must be positive, got {equivalent_samples}")
     if structure == "given":
         return None
     if structure == "tree":
         return Tree()
-    return Tester(alpha, max_parents) if structure == "pc" else Climber(structure, max_parents)
+    if structure == "pc":
+        return Tester(alpha, max_parents)
+    return Climber(structure, max_parents, equivalent_samples=equivalent_samples)
