@@ -205,6 +205,20 @@ def test_words_of_chains_and_rows_draw_from_streams_of_their_own() -> None:
     assert float(off.abs().max()) < 5 / math.sqrt(toss.shape[1])
 
 
+def test_a_row_draws_from_a_stream_that_no_other_row_moves_on() -> None:
+    # Without bonds or field a row of a lattice tosses alike however many rows and words are beside it,
+    # on one thread as on two: rows that took turns at one stream of their block would not.
+    tosses = []
+    for rows, blocks in ((2, 1), (7, 1), (7, 3)):
+        words = np.zeros((blocks, rows, 12), np.uint64)
+        masks = np.zeros((5, 5, 64), np.uint64)
+        masks[:, :, 0] = ~np.uint64(0)  # p = 1/2
+        checkerboard(words, masks, np.uint64(5), 3, periodic=False)
+        tosses.append(words[0, :2])
+    assert np.array_equal(tosses[0], tosses[1])
+    assert np.array_equal(tosses[0], tosses[2])
+
+
 @pytest.mark.parametrize("chains", [1, 63, 64, 65, 200])
 def test_packing_and_unpacking_change_nothing(chains: int) -> None:
     spins = torch.randint(2, (chains, 4, 6), generator=generator_for(chains)) * 2 - 1

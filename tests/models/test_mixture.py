@@ -348,3 +348,13 @@ def test_what_cannot_be_learned_gets_a_clear_error() -> None:
         ll.build("mixture", data, component="student", degrees=-1.0)
     with pytest.raises(ValueError, match="degrees"):
         Students(2, 2, math.nan, 1e-6)
+
+
+def test_values_and_codes_of_another_kind_are_refused_in_one_line() -> None:
+    model = Mixture(Bits((3,)), components=2)
+    for wrong in (255.0, 0.5, math.nan):
+        for ask in (model.log_prob, model.encode):
+            with pytest.raises(ShapeError, match=r"sample 0, dimension 0: .* is not a value of Bits"):
+                ask(torch.full((1, 3), wrong))
+    with pytest.raises(ShapeError, match="expected a tensor of codes, got ndarray"):
+        model.decode(np.zeros((1, 2)))  # type: ignore[arg-type]

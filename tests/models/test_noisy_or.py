@@ -243,5 +243,9 @@ def test_what_cannot_be_learned_gets_a_clear_error() -> None:
             ll.build("noisy_or", tiny("bits"), **options)
     with pytest.raises(ShapeError, match="sample 1, dimension 0: 2"):
         NoisyOr(Bits((2,)), causes=1).sweep(torch.tensor([[0, 1], [2, 0]]))
+    for wrong in (255.0, math.nan, 0.5, -1.0):
+        for verb in ("log_prob", "encode", "exact_log_prob", "upper_bound"):
+            with pytest.raises(ShapeError, match="is not a value of Bits"):
+                getattr(NoisyOr(Bits((2,)), causes=1), verb)(torch.full((1, 2), wrong))
     with pytest.raises(DataError, match="at least as many samples"):
         NoisyOr(Bits((2,)), causes=5).sweep(torch.zeros(3, 2, dtype=torch.uint8))

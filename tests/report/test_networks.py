@@ -81,6 +81,12 @@ def test_of_many_states_the_likeliest_are_shown_and_the_rest_summed() -> None:
     assert {"s50", "47 others", "47%", "50%"} <= set(_texts(figure))
 
 
+def test_only_what_is_certain_is_called_a_hundred_percent_or_none() -> None:
+    shares = [(0.9962, 0.0038), (1.0, 0.0), (0.99, 0.01), (0.5, 0.5)]
+    shown = set(_texts(network(NAMES, CHAIN, STATES, shares, {1: 0})))
+    assert {">99%", "<1%", "100%", "0%", "99%", "1%"} <= shown
+
+
 def test_compared_networks_count_what_was_found_turned_missed_and_extra() -> None:
     learned = ((1,), (), (1,), (0, 1))  # 0-1 turned, 1->2 and 0->3 found, 2->3 missed, 1->3 extra
     figure = compared_networks(NAMES, learned, CHAIN)

@@ -27,7 +27,7 @@ def digits() -> Dataset:
 def test_blocks_that_add_nothing_leave_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _built_deeper() < 1e-5
     monkeypatch.setattr(nn.init, "zeros_", lambda tensor: tensor)
-    assert _built_deeper() > 1e-3
+    assert not _built_deeper() < 1e-3  # weights never set may be NaN
 
 
 def test_gradients_are_read_layer_by_layer(digits: Dataset) -> None:

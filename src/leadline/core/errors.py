@@ -76,8 +76,10 @@ def checked_codes(z: "Tensor", width: int) -> "Tensor":
     """Return codes `z` if they have the shape (n, width).
 
     Raises:
-        ShapeError: If they do not.
+        ShapeError: If they do not, or are no tensor.
     """
+    if not callable(getattr(z, "dim", None)):
+        raise ShapeError(f"expected a tensor of codes, got {type(z).__name__}")
     if z.dim() != 2 or z.shape[1] != width:
         raise ShapeError(f"codes of this model have shape (n, {width}), got {tuple(z.shape)}")
     return z

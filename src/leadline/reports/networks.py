@@ -342,10 +342,17 @@ class _Box:
             self.place.text(
                 start + full + 0.03,
                 y,
-                f"{100 * share:.0f}%",
+                _percent(share),
                 ha="left",
                 va="center",
                 fontsize=6,
                 zorder=3,
                 color="black",
             )
+
+
+def _percent(share: float) -> str:
+    """Return a share in whole percent that calls only what is certain 0% or 100%."""
+    if 0 < share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 else f"{100 * share:.0f}%"

@@ -69,7 +69,9 @@ def draw(
         learned[place[v]] = tuple(place[u] for u in above)
     figure = compared_networks(other.names, learned, other.parents)
     apart = essential_graph(learned).distance(essential_graph(other.parents))
-    figure.axes[0].set_title(f"{apart} pairs are joined or directed otherwise, up to equivalence")
+    figure.axes[0].set_title(
+        f"{apart} {'pair is' if apart == 1 else 'pairs are'} joined or directed otherwise, up to equivalence"
+    )
     return figure
 
 

@@ -218,9 +218,10 @@ class Mixture(EM):
         return Discrete(self.components, owners, floor)
 
     def _valid(self, x: Tensor) -> Tensor:
-        """Return samples whose shape is that of the domain, and whose counts are counts."""
-        x = self.domain.checked(x)
-        return checked_counts(x) if self.component in _OF_BAGS else x
+        """Return samples whose shape and values are of the domain, and whose counts are counts."""
+        if self.component in _OF_BAGS:
+            return checked_counts(self.domain.checked(x))
+        return self.domain.validated(x)
 
     def _statistics(self, x: Tensor) -> Iterator[Tensor]:
         """Return t of the samples in float64, some rows at a time; sparse ones at once."""

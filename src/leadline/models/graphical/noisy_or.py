@@ -245,7 +245,7 @@ class NoisyOr(EM):
 
     def _flat(self, x: Tensor) -> Tensor:
         """Return findings as rows in float64."""
-        return widened(self.domain.checked(x).flatten(1))
+        return widened(self.domain.validated(x).flatten(1))
 
     def _parts(self, x: Tensor) -> list[Tensor]:
         """Return rows in blocks whose tables fit."""
@@ -258,7 +258,6 @@ class NoisyOr(EM):
         What is seldom on begins nearly off elsewhere: else few causes explain most of what is rare, and the
         others are left idle.
         """
-        self.domain.validated(x)
         flat = self._flat(x)
         rows = flat[torch.randperm(len(flat), device="cpu")[: self.components].to(flat.device)]
         noise = torch.rand(rows.shape, device="cpu").to(flat)
