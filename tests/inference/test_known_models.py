@@ -20,11 +20,13 @@ NETWORKS = (
     "alarm", "andes", "asia", "barley", "cancer", "child", "diabetes", "earthquake", "hepar2", "insurance",
     "munin", "munin2", "munin3", "munin4", "pathfinder", "sachs", "water",
 )  # fmt: skip
-# answered within some 40 MB; bench/uai.py runs all 38
+# answered within some 40 MB, linkage_21 and linkage_23 by what is possible of tables of 7 and 600 GB;
+# bench/uai.py runs all 38
 INSTANCES = (
     "Grids_12", "CSP_12", "Pedigree_11", "Pedigree_13", "Promedus_13", "Promedus_15", "Promedus_22",
     "Promedus_24", "Promedus_26", "Promedus_27", "Promedus_28", "Promedus_29", "Promedus_30", "Promedus_31",
     "Promedus_32", "Promedus_33", "Segmentation_11", "Segmentation_12", "Segmentation_14", "Alchemy_11",
+    "linkage_21", "linkage_23",
 )  # fmt: skip
 
 
@@ -78,8 +80,10 @@ def test_an_instance_beyond_the_memory_gets_an_estimate_between_bounds() -> None
     path = SHARED / "uai/linkage_21.uai"
     model = read_uai(path)
     factors = tuple(Factor(scope, table) for scope, table in zip(model.scopes, model.tables, strict=True))
-    found = believe(FactorGraph(model.sizes, factors), limit=1e9)
+    found = believe(FactorGraph(model.sizes, factors), limit=1e8)
     assert found.kind == "estimate"
+    assert "6.9 GB for tables of up to 25 variables" in found.needs
+    assert "MB without impossible states" in found.needs
     assert "belief propagation" in found.method
     assert "no bound is known" in found.error.protocol or "unknown" in found.error.protocol
     published = read_partition(f"{path}.PR") * math.log(10)
@@ -93,10 +97,10 @@ def test_a_huge_network_tells_its_need_first_then_answers_by_draws_with_their_er
     name: str, told: str
 ) -> None:
     graph = graph_of(network_of(name))
-    with pytest.raises(ResourceError, match=told):
-        believe(graph, method="exact", limit=1e8)
+    with pytest.raises(ResourceError, match=f"{told}.* without impossible states"):
+        believe(graph, method="exact", limit=1e7)
     heard: list[str] = []
-    rough = believe(graph, limit=1e8, tell=heard.append)
+    rough = believe(graph, limit=1e7, tell=heard.append)
     assert len(heard) == 1
     assert f"needs {told}" in heard[0]
     assert "treewidth at most" in rough.needs

@@ -17,16 +17,16 @@ from leadline.inference.approximate import DAMPING, WAYS, Beliefs, roughly
 from leadline.inference.belief_propagation import is_forest, propagate
 from leadline.inference.elimination import eliminate, relevant
 from leadline.inference.factors import FactorGraph, Floats, Ints
-from leadline.inference.junction_tree import JunctionTree, checked_memory, told_need
-from leadline.inference.orders import find_cliques
+from leadline.inference.junction_tree import JunctionTree
 from leadline.inference.pruning import pruned
+from leadline.inference.sparse_tree import MOST_STATES, SparseTree
+from leadline.inference.trees import Tell, fitting_tree
 
-__all__ = ["METHODS", "Beliefs", "Likeliest", "believe", "likeliest"]
+__all__ = ["METHODS", "Beliefs", "Likeliest", "believe", "likeliest", "sample_states"]
 
 METHODS = ("auto", "exact", *WAYS)
 _LITTLE, _SMALL = 2500, 1e6  # factors times questions, and bytes of tables, that numpy answers in no time
-_TOLD = 1e8  # bytes of tables that are told before they are made
-Tell = Callable[[str], None]
+_PATIENCE = 2e9  # states to walk through before other methods are tried: some minutes
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +64,11 @@ def believe(
         graph: The factors.
         evidence: Observed states by variable.
         wanted: The variables asked for; all by default.
-        method: "exact" (junction tree), "loopy" (belief propagation), "mean_field", "mini_bucket" (certain
-            bounds), "weighting" (importance sampling of a Bayesian network), "gibbs" (chains), or "auto":
-            exact where memory allows, else weighting where enough draws agree with the evidence, else chains
-            where they agree with each other, else loopy.
+        method: "exact" (junction tree; of possible states alone where whole tables do not fit), "loopy"
+            (belief propagation), "mean_field", "mini_bucket" (certain bounds), "weighting" (importance
+            sampling of a Bayesian network), "gibbs" (chains), or "auto": exact where memory allows, else
+            weighting where enough draws agree with the evidence, else chains where they agree with each
+            other, else loopy.
         tree: A junction tree of the graph, if there is one already.
         limit: Most bytes of tables: of all for an exact answer (half the free memory by default), of one
             for "mini_bucket".
@@ -86,7 +87,7 @@ def believe(
     asked = list(range(len(graph.sizes)) if wanted is None else wanted)
     if method in ("auto", "exact"):
         try:
-            return _exactly(graph, seen, asked, tree, limit, tell)
+            return _exactly(graph, seen, asked, tree, (limit, _patience(method)), tell)
         except ResourceError as error:
             if method == "exact":
                 raise
@@ -127,9 +128,10 @@ def likeliest(
             if tree is not None:
                 return Likeliest(*tree.maximise(seen), "exact", "junction tree")
             small = pruned(graph.given(seen))
-            found, log_weight = JunctionTree(small.graph, limit=limit).maximise()
+            fitting = fitting_tree(small.graph, limit, most_states=_patience(method))
+            found, log_weight = fitting.maximise()
             x = np.array([seen.get(v, small.states[v][state]) for v, state in enumerate(found)])
-            return Likeliest(x, log_weight, "exact", "junction tree")
+            return Likeliest(x, log_weight, "exact", _told(fitting))
         except ResourceError:
             if method == "exact":
                 raise
@@ -139,6 +141,33 @@ def likeliest(
     best = propagate(graph, seen, maxima=True, damping=damping)
     told = f"max-product belief propagation, {best.rounds} rounds"
     return Likeliest(best.x, best.log_partition, "exact" if best.exact else "lower bound", told)
+
+
+def sample_states(
+    graph: FactorGraph,
+    evidence: Mapping[int, int],
+    uniforms: Callable[[int], Floats],
+    limit: float | None = None,
+) -> Ints:
+    """Return independent exact draws of all variables given evidence, (n, d).
+
+    Args:
+        graph: The factors.
+        evidence: Observed states by variable.
+        uniforms: Returns draws from U[0, 1), (n, c), for a number of columns c.
+        limit: Most bytes of tables; half the free memory by default.
+
+    Raises:
+        ResourceError: If no exact tree fits.
+        DataError: If the evidence has probability zero.
+    """
+    graph.check_evidence(evidence)
+    small = pruned(graph.given(evidence))
+    tree = fitting_tree(small.graph, limit, most_states=MOST_STATES)
+    x = tree.sample(uniforms(len(tree.cliques.own)))
+    for v, states in enumerate(small.states):
+        x[:, v] = evidence[v] if v in evidence else states[x[:, v]]
+    return x
 
 
 def _check(method: str) -> None:
@@ -152,10 +181,13 @@ def _exactly(
     seen: Mapping[int, int],
     asked: list[int],
     tree: JunctionTree | None,
-    limit: float | None,
+    most: tuple[float | None, float],
     tell: Tell | None,
 ) -> Beliefs:
-    """Return exact beliefs: from the tree that there is, or by the way that suits one question."""
+    """Return exact beliefs: from the tree that there is, or by the way that suits one question.
+
+    It takes at most so many bytes, and states to walk through.
+    """
     if tree is not None:
         answer = tree.calibrate(seen, asked)
         marginals = {v: answer.marginals[v] for v in asked}
@@ -163,7 +195,7 @@ def _exactly(
         return Beliefs(marginals, weight, "exact", "junction tree")
     # evidence, and what cannot matter or cannot be, leave the graph before its cliques are sought
     small = pruned(relevant(graph, asked, seen).given(seen))
-    found, log_partition, told = _once(small.graph, asked, limit, tell)
+    found, log_partition, told = _once(small.graph, asked, most, tell)
     marginals = {
         v: np.eye(graph.sizes[v])[seen[v]] if v in seen else small.widened(v, found[v], graph.sizes[v])
         for v in asked
@@ -172,21 +204,29 @@ def _exactly(
 
 
 def _once(
-    graph: FactorGraph, asked: list[int], limit: float | None, tell: Tell | None
+    graph: FactorGraph, asked: list[int], most: tuple[float | None, float], tell: Tell | None
 ) -> tuple[Mapping[int, Floats], float, str]:
     """Return marginals and log Z: of little by elimination, which needs no compiled loops, else by a tree."""
+    limit, most_states = most
     if (1 + len(asked)) * len(graph.factors) <= _LITTLE:
-        most = _SMALL if limit is None else min(limit, _SMALL)
+        small = _SMALL if limit is None else min(limit, _SMALL)
         try:
-            log_partition = eliminate(graph, limit=most).log_partition
-            tables = {v: eliminate(graph, [v], limit=most).factor.table for v in asked}
+            log_partition = eliminate(graph, limit=small).log_partition
+            tables = {v: eliminate(graph, [v], limit=small).factor.table for v in asked}
         except ResourceError:
             pass
         else:
             return tables, log_partition, "variable elimination"
-    cliques = find_cliques(graph)
-    checked_memory(cliques, limit)
-    if tell is not None and cliques.states * 8 > _TOLD:
-        tell(told_need(cliques))
-    answer = JunctionTree(graph, cliques, limit).calibrate(None, asked)
-    return answer.marginals, answer.log_partition, "junction tree"
+    tree = fitting_tree(graph, limit, most_states=most_states, tell=tell)
+    answer = tree.calibrate(wanted=asked)
+    return answer.marginals, answer.log_partition, _told(tree)
+
+
+def _patience(method: str) -> float:
+    """Return how many states may be walked through for an exact answer."""
+    return MOST_STATES if method == "exact" else _PATIENCE
+
+
+def _told(tree: JunctionTree | SparseTree) -> str:
+    """Return the name of a tree."""
+    return "junction tree" if isinstance(tree, JunctionTree) else "junction tree of possible states"

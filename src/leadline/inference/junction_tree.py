@@ -40,8 +40,18 @@ from leadline.inference.sweeps import (
     trace,
 )
 
-__all__ = ["Calibrated", "JunctionTree", "Sized", "available_memory", "checked_memory", "told_need"]
+__all__ = [
+    "OTHERWISE",
+    "Calibrated",
+    "JunctionTree",
+    "Sized",
+    "available_memory",
+    "checked_memory",
+    "told_need",
+    "told_size",
+]
 
+OTHERWISE = "use another method, as 'auto' does, or raise the limit"
 _BYTES = 8
 
 
@@ -76,21 +86,19 @@ def checked_memory(cliques: Sized, limit: float | None) -> None:
     most = available_memory() if limit is None else limit
     need = cliques.states * _BYTES
     if need > most:
-        raise ResourceError(
-            f"{told_need(cliques)}, more than the limit of {_size(most)}; "
-            "use another method, as 'auto' does, or raise the limit"
-        )
+        raise ResourceError(f"{told_need(cliques)}, more than the limit of {told_size(most)}; {OTHERWISE}")
 
 
-def told_need(cliques: Sized) -> str:
-    """Return in words what an exact answer would take."""
+def told_need(cliques: Sized, sparse: float | None = None) -> str:
+    """Return in words what an exact answer would take, and the bytes without states of weight zero."""
+    fewer = "" if sparse is None else f", {told_size(sparse)} without impossible states"
     return (
-        f"an exact answer needs {_size(cliques.states * _BYTES)} for tables of up to {cliques.width + 1} "
-        f"variables (treewidth at most {cliques.width})"
+        f"an exact answer needs {told_size(cliques.states * _BYTES)} for tables of up to {cliques.width + 1} "
+        f"variables (treewidth at most {cliques.width}){fewer}"
     )
 
 
-def _size(count: float) -> str:
+def told_size(count: float) -> str:
     """Return a number of bytes in words."""
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if count < 1000:

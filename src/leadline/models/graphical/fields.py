@@ -30,6 +30,7 @@ from leadline.core.randomness import generator_for
 from leadline.inference.annealed import annealed_importance
 from leadline.inference.chains.gibbs import Conditionals, Gibbs
 from leadline.inference.factors import Factor, FactorGraph, Floats
+from leadline.inference.gibbs_answers import IslandsError
 from leadline.inference.graphs import separated
 from leadline.inference.orders import find_cliques
 from leadline.models.graphical.labelled import LabelledModel
@@ -129,15 +130,19 @@ class FieldModel(LabelledModel):
     ) -> Tensor:
         """Return `n` draws given evidence, as `FactorModel.sample` does; "auto" turns to chains by itself.
 
-        Where the tree would be large each draw is the state of a Gibbs chain of its own after 1,000 sweeps.
+        Where the tree would be large each draw is the state of a Gibbs chain of its own after 1,000 sweeps;
+        where zeros could cut chains off, draws are exact.
 
         Raises:
-            OptionError: If a variable, a state or the method is unknown, or chains could be cut off.
-            ResourceError: If the method is "exact" and memory does not allow the tree.
+            OptionError: If a variable, a state or the method is unknown, or "gibbs" chains could be cut off.
+            ResourceError: If memory does not allow the tree of exact draws.
             DataError: If the evidence has probability zero.
         """
         if method == "auto" and self._tree_size(self.scopes) > _MOST:
-            method = "gibbs"
+            try:
+                return self.samples(super().sample(n, generator, evidence=evidence, method="gibbs"))
+            except IslandsError:  # zeros that cut chains off leave few states possible
+                method = "exact"
         return self.samples(super().sample(n, generator, evidence=evidence, method=method))
 
     def log_prob(self, x: Tensor) -> Tensor:

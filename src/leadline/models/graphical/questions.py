@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import index
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from leadline.core import Categories, Diagram, Domain, OptionError, Quantity, ResourceError
 from leadline.core.errors import nearest, unknown_name
-from leadline.inference.asking import Beliefs, believe, likeliest
+from leadline.inference.asking import Beliefs, believe, likeliest, sample_states
 from leadline.inference.factors import FactorGraph
 from leadline.inference.gibbs_answers import IslandsError, gibbs_draws
 from leadline.inference.graphs import maximal_cliques
@@ -155,7 +157,7 @@ class FactorModel(nn.Module, ABC):
             n: How many.
             generator: Where chance comes from.
             evidence: Observed states by variable.
-            method: "auto" or "exact" walk down the junction tree; "gibbs" are the ends of chains of 1,000
+            method: "auto" or "exact" walk down a junction tree; "gibbs" are the ends of chains of 1,000
                 sweeps each, which need no tree and are only as good as the chains mix.
 
         Raises:
@@ -167,10 +169,17 @@ class FactorModel(nn.Module, ABC):
             raise unknown_name("method", method, ("auto", "exact", "gibbs"))
         if method == "gibbs":
             return self._chain_ends(n, generator, evidence)[:, : self.domain.dims]
-        tree = self._junction_tree(None)
-        uniforms = torch.rand(n, len(tree.cliques.own), dtype=torch.float64, generator=_on_cpu(generator))
-        x = torch.from_numpy(tree.sample(uniforms.numpy(), self.observed(evidence))).to(self.device)
-        return x[:, : self.domain.dims]
+        seen, chance = self.observed(evidence), _on_cpu(generator)
+
+        def uniforms(columns: int) -> NDArray[np.float64]:
+            return torch.rand(n, columns, dtype=torch.float64, generator=chance).numpy()
+
+        try:
+            tree = self._junction_tree(None)
+            x = tree.sample(uniforms(len(tree.cliques.own)), seen)
+        except ResourceError:  # evidence, and what cannot be, may make it fit
+            x = sample_states(self.factor_graph(), seen, uniforms)
+        return torch.from_numpy(x).to(self.device)[:, : self.domain.dims]
 
     def observed(self, evidence: Evidence | None) -> dict[int, int]:
         """Return evidence as numbers of variables and states.

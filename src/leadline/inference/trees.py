@@ -1,0 +1,57 @@
+"""The tree that answers exactly: of whole tables where they fit and are quicker, else of possible states.
+
+Source:
+    See `junction_tree` and `sparse_tree`.
+"""
+
+from collections.abc import Callable
+
+from leadline.core.errors import ResourceError
+from leadline.inference.factors import FactorGraph
+from leadline.inference.junction_tree import JunctionTree, checked_memory, told_need
+from leadline.inference.orders import find_cliques
+from leadline.inference.sparse_tree import SparseTree
+
+__all__ = ["Tell", "fitting_tree"]
+
+Tell = Callable[[str], None]
+_TOLD = 1e8  # bytes of tables that are told before they are made
+_ENTRIES = 3  # entries of whole tables that take as long as one state of a walk
+
+
+def fitting_tree(
+    graph: FactorGraph, limit: float | None = None, *, most_states: float, tell: Tell | None = None
+) -> JunctionTree | SparseTree:
+    """Return a tree over a graph, calibrated by `calibrate(wanted=...)`.
+
+    Args:
+        graph: The factors, evidence and impossible states taken out (`pruned`).
+        limit: Most bytes it may take; half the free memory by default.
+        most_states: Most states to walk through where memory is short.
+        tell: Is called with what it takes, in words, before it takes more than 100 MB.
+
+    Raises:
+        ResourceError: If neither tree fits; the message says what they would take.
+    """
+    cliques = find_cliques(graph)
+    large = cliques.states * 8 > _TOLD
+    try:
+        checked_memory(cliques, limit)
+    except ResourceError as error:
+        whole: ResourceError | None = error
+    else:
+        whole = None
+    if large or whole is not None:
+        try:
+            tree = SparseTree(graph, cliques, limit, most_states)
+        except ResourceError as error:
+            if whole is not None:
+                raise error from whole
+        else:
+            if whole is not None or tree.states * _ENTRIES < cliques.states:
+                if tell is not None and large:
+                    tell(told_need(cliques, tree.memory))
+                return tree
+    if tell is not None and large:
+        tell(told_need(cliques))
+    return JunctionTree(graph, cliques, limit)
