@@ -63,6 +63,19 @@ def test_lines_come_after_a_silence_and_say_what_is_left_of_the_work_of_now(
     assert capsys.readouterr().err == ""
 
 
+def test_work_that_starts_over_under_its_name_is_reckoned_anew(
+    clock: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with telling_progress(shown=True, every=5.0):
+        tell("annealing", 0.0)
+        clock(100)
+        tell("annealing", 0.9)
+        tell("annealing", 0.0)
+        clock(10)
+        tell("annealing", 0.5)
+    assert capsys.readouterr().err.splitlines()[-1] == "annealing:  50%  10 s left"
+
+
 def test_a_training_shows_what_is_left_of_its_phase(
     clock: Callable[[float], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,12 +52,13 @@ class _Lines:
     def __init__(self, every: float = _LINE_EVERY, first: float = 0.0, prefix: str = "") -> None:
         self._began = time.monotonic()
         self._next = self._began + first
-        self._every, self._prefix, self._name = every, prefix, ""
+        self._every, self._prefix, self._name, self._done = every, prefix, "", 0.0
 
     def update(self, name: str, done: float, figures: dict[str, float]) -> None:
         now = time.monotonic()
-        if name != self._name:  # what is left is known of the work of now alone
+        if name != self._name or done < self._done:  # what is left is known of the work of now alone
             self._name, self._began = name, now
+        self._done = done
         if now < self._next:
             return
         self._next = now + self._every
@@ -91,15 +92,16 @@ class _Bar:
             console=Console(stderr=True),
             transient=True,
         )
-        self._name, self._shown = "", 0.0
+        self._name, self._done, self._shown = "", 0.0, 0.0
         self._task = self._bar.add_task("", total=1.0, figures="")
         self._bar.start()
 
     def update(self, name: str, done: float, figures: dict[str, float]) -> None:
         now = time.monotonic()
-        if name != self._name:
+        if name != self._name or done < self._done:
             self._name, self._shown = name, 0.0
             self._bar.reset(self._task, total=1.0)
+        self._done = done
         if now - self._shown > _BAR_EVERY:
             self._shown = now
             self._bar.update(self._task, description=name, completed=done, figures=_text(figures))
