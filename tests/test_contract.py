@@ -161,8 +161,18 @@ def test_every_other_name_of_a_class_builds_it_from_what_the_name_fixes(name: st
 @pytest.mark.parametrize(("name", "kind", "error"), REFUSED)
 def test_a_refused_domain_is_told_which_would_do(name: str, kind: str, error: Exception) -> None:
     assert isinstance(error, DomainError), error
+    assert str(error).startswith(f"{name}: ")
     assert any(domain in str(error) for domain in DOMAINS)
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["rbm", "dbn", "dbm"])
+def test_bits_other_than_zero_and_one_have_no_probability(name: str) -> None:
+    model, x = made(name, "bits"), cast(Tensor, data_of("bits").test.x)[:4]
+    wrong = x.clone()
+    wrong[2] = 3
+    with pytest.raises(ShapeError, match="sample 2, dimension 0: 3"):
+        cast(Any, model).log_prob(wrong)
 
 
 @over_held

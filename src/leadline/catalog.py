@@ -284,6 +284,8 @@ def build(name: str, data: Described, **options: Any) -> nn.Module:
         model: nn.Module = make(data, **more, **chosen)
     except ValueError as error:
         raise OptionError(f"{name}: {error}") from error
+    except DomainError as error:
+        raise DomainError(f"{name}: {error}") from error
     decided = {key: value for key, value in getattr(model, "decided", {}).items() if key in known}
     kept = {key: value for key, value in (chosen | decided).items() if decided.get(key, value) is not None}
     model.recipe = Recipe(name, kept, dict(getattr(model, "origin", {})))  # type: ignore[assignment]

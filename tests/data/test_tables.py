@@ -112,6 +112,11 @@ def test_a_header_of_texts_over_texts_is_found_where_it_does_not_recur(tmp_path)
     assert load(table(tmp_path / "c.csv", rows, None), header=True).domain.columns == ("u", "v")
 
 
+def test_names_without_rows_are_told(tmp_path):
+    with pytest.raises(DataError, match="one row of names and no rows of values"):
+        load(table(tmp_path / "a.csv", [], "a,b,label"))
+
+
 def test_tabs_blank_lines_quotes_and_marks_of_order_are_read(tmp_path):
     (tmp_path / "a.tsv").write_bytes(b"\xef\xbb\xbfa\tb\r\n1\t2\r\n\r\n3\t4\r\n5\t6\r\n\r\n")
     assert sorted(everything(load(tmp_path / "a.tsv"))[:, 0].tolist()) == [1, 3, 5]

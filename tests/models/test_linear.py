@@ -82,7 +82,7 @@ def test_label_smoothing_is_that_of_torch() -> None:
 
 
 def test_data_without_labels_are_refused_with_advice() -> None:
-    with pytest.raises(DomainError, match=r"linear needs labels.*load data with labels"):
+    with pytest.raises(DomainError, match=r"needs labels.*load data with labels"):
         build("linear", tiny("tokens"))
     with pytest.raises(DomainError, match="needs labels"):
         build("linear", Signature(tiny("vectors").domain))

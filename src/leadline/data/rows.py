@@ -63,8 +63,8 @@ def rows_of(path: Path, faults: Faults, *, header: bool | None = None) -> Rows:
     head = [_cells(data, table, i, separator) for i in good[:LOOKED_AT]]
     named = _looks_named(head) if header is None else header
     names = _names(path, head[0]) if named else [f"x{i}" for i in range(width)]
-    if named and len(good) == 1:
-        raise DataError(f"{path}: the file holds column names and no rows")
+    if len(good) == 1 and (named or not any(_number(cell) or cell in MISSING for cell in head[0])):
+        raise DataError(f"{path}: the file holds one row of names and no rows of values")
     if len(good) < len(table.fields):
         data = b"\n".join(data[table.starts[i] : table.ends[i]] for i in good)
     return Rows(data, table.lines[good[named:]].tolist(), names, named, separator)

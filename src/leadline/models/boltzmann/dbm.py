@@ -179,6 +179,7 @@ class DBM(Machine):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the mean-field bound on log p(x) of each row, in nats: (n, *shape) -> (n,)."""
+        self.domain.validated(x)
         found, weights = self.log_partition(), self._between()
         if found.kind == "exact":
             log_z = log_partition_with_gradient(weights, self._biases(0), self._biases(1), found.value)

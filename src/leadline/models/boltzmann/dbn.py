@@ -280,6 +280,7 @@ class DBN(Machine):
         """Return log p(x, h) - log q(h | x) of each draw of h: (n, *shape) -> (S, n)."""
         if samples < 1:
             raise OptionError(f"samples must be at least 1, got {samples}")
+        self.domain.validated(x)
         like = self.top.visible_bias
         log_z = partition_tensor(self.top, self.log_partition())
         width, own = (

@@ -176,6 +176,7 @@ class RBM(Machine):
                 grows. Bits and real columns need none.
             generator: Source of the noise; each row's own fixed noise if None.
         """
+        self.domain.validated(x)
         log_z = partition_tensor(self.layer, self.log_partition())
         like = self.layer.visible_bias
 

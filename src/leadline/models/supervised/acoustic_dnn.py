@@ -94,7 +94,7 @@ class AcousticDNN(nn.Module):
     ) -> None:
         super().__init__()
         self.domain = domain.require(Audio)
-        self.labels = required_classes(labels, "acoustic_dnn")
+        self.labels = required_classes(labels)
         if not hidden:
             raise OptionError("hidden must name at least one layer")
         if pretraining not in _PRETRAININGS:
@@ -126,7 +126,7 @@ class AcousticDNN(nn.Module):
             DomainError: If samples are no sound, or there are no classes.
         """
         rate = data.domain.require(Audio).rate
-        labels = required_labels(data, "acoustic_dnn")
+        labels = required_labels(data)
         frames = Frames(rate, mels, deltas=deltas, context=context, normalisation=normalisation)
         return cls(data.domain, labels, frames, hidden, pretraining=pretraining)
 

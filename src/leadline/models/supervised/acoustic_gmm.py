@@ -80,7 +80,7 @@ class AcousticGMM(nn.Module):
     ) -> None:
         super().__init__()
         self.domain = domain.require(Audio)
-        self.labels = required_classes(labels, "acoustic_gmm")
+        self.labels = required_classes(labels)
         if components < 1 or not (floor > 0 and math.isfinite(floor)):
             raise OptionError(f"components must be at least 1 and floor positive, got {components}, {floor}")
         self.frames = _cepstra(self.domain.rate) if frames is None else frames
@@ -109,7 +109,7 @@ class AcousticGMM(nn.Module):
             DomainError: If samples are no sound, or there are no classes.
         """
         rate = data.domain.require(Audio).rate
-        labels = required_labels(data, "acoustic_gmm")
+        labels = required_labels(data)
         frames = Frames(rate, mels, cepstra=cepstra, deltas=deltas, normalisation=normalisation)
         return cls(data.domain, labels, frames, components, floor=floor)
 

@@ -40,7 +40,6 @@ class AlexNetClassifier(VisionModel):
         torch.Size([5, 256])
     """
 
-    known: ClassVar[str] = "alexnet"
     rate: ClassVar[float] = 0.01
     smallest: ClassVar[int] = AlexNet.smallest
 

@@ -34,7 +34,6 @@ class BNInceptionClassifier(VisionModel):
         torch.Size([5, 64])
     """
 
-    known: ClassVar[str] = "bn_inception"
     rate: ClassVar[float] = 0.05
 
     @classmethod

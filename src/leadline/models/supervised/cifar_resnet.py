@@ -9,8 +9,6 @@ Departs from the source:
     Statistics of batch normalisation after training are averages over some thousand samples, not over all.
 """
 
-from typing import ClassVar
-
 from leadline.core import Described
 from leadline.models.supervised.vision import Ends, Entrance, VisionModel
 from leadline.nets.vision.blocks import VisionNet
@@ -35,8 +33,6 @@ class CifarResNet(VisionModel):
         >>> model.encode(torch.zeros(5, 3, 32, 32, dtype=torch.uint8)).shape
         torch.Size([5, 64])
     """
-
-    known: ClassVar[str] = "cifar_resnet"
 
     @classmethod
     def for_data(

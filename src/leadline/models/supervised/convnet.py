@@ -64,7 +64,7 @@ class ConvNet(Labelled):
         super().__init__(domain, labels)
         if domain.planes is None:
             raise DomainError(
-                "convnet needs Images, or Bits of shape (channels, height, width), "
+                "needs Images, or Bits of shape (channels, height, width), "
                 f"but the data are {domain}; use mlp"
             )
         if not 0 <= dropout < 1:
@@ -92,7 +92,7 @@ class ConvNet(Labelled):
         Raises:
             DomainError: If samples are no pictures or the data have no labels.
         """
-        labels = required_labels(data, "convnet")
+        labels = required_labels(data)
         return cls(data.domain, labels, channels, hidden, activation, dropout=dropout, norm=norm)
 
     def scores(self, x: Tensor) -> Tensor:

@@ -10,8 +10,6 @@ Departs from the source:
     For small pictures the stem is one 3 x 3 convolution without stride or pool.
 """
 
-from typing import ClassVar
-
 from leadline.core import Described
 from leadline.models.supervised.vision import Ends, Entrance, VisionModel
 from leadline.nets.vision.blocks import VisionNet
@@ -34,8 +32,6 @@ class DenseNetClassifier(VisionModel):
         >>> model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape
         torch.Size([5, 128])
     """
-
-    known: ClassVar[str] = "densenet"
 
     @classmethod
     def for_data(

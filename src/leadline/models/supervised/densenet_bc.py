@@ -7,8 +7,6 @@ Source:
     section 3 (implementation details) and table 2.
 """
 
-from typing import ClassVar
-
 from leadline.core import Described
 from leadline.models.supervised.vision import Ends, Entrance, VisionModel
 from leadline.nets.vision.blocks import VisionNet
@@ -31,8 +29,6 @@ class DenseNetBC(VisionModel):
         >>> model.encode(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape
         torch.Size([5, 9])
     """
-
-    known: ClassVar[str] = "densenet_bc"
 
     @classmethod
     def for_data(  # noqa: PLR0913

@@ -106,7 +106,7 @@ class Ensemble(nn.Module):
             DomainError: If the data have no labels, or a member cannot hold them or cannot predict.
             OptionError: If `size` or an option is out of range.
         """
-        labels = required_labels(data, "ensemble")
+        labels = required_labels(data)
         if not isinstance(size, int) or size < 1:
             raise OptionError(f"size must be a whole number of at least 1, got {size!r}")
         listed = [_listed(entry) for entry in members] or [(member, _mapping(options))] * size

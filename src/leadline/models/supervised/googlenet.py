@@ -43,7 +43,6 @@ class GoogLeNetClassifier(VisionModel):
         torch.Size([5, 64])
     """
 
-    known: ClassVar[str] = "googlenet"
     rate: ClassVar[float] = 0.05
     mean: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)
     std: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)

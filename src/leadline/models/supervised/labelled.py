@@ -54,7 +54,7 @@ class Labelled(nn.Module, ABC):
         return self.labels.predict(self.scores(x))
 
 
-def required_labels(data: Described, name: str) -> Labels:
+def required_labels(data: Described) -> Labels:
     """Return the labels of `data`.
 
     Raises:
@@ -62,13 +62,13 @@ def required_labels(data: Described, name: str) -> Labels:
     """
     if data.labels is None:
         raise DomainError(
-            f"{name} needs labels, but the data have none; load data with labels: "
+            "needs labels, but the data have none; load data with labels: "
             "a folder with one sub-folder a class, a table with target=COLUMN, arrays with y"
         )
     return data.labels
 
 
-def required_classes(labels: Labels, name: str) -> Classes:
+def required_classes(labels: Labels) -> Classes:
     """Return `labels` if they name classes.
 
     Raises:
@@ -76,4 +76,4 @@ def required_classes(labels: Labels, name: str) -> Classes:
     """
     if isinstance(labels, Classes):
         return labels
-    raise DomainError(f"{name} needs Classes, but the labels are real targets ({', '.join(labels.names)})")
+    raise DomainError(f"needs Classes, but the labels are real targets ({', '.join(labels.names)})")

@@ -49,7 +49,7 @@ class Linear(Labelled):
         Raises:
             DomainError: If the data have no labels.
         """
-        return cls(data.domain, required_labels(data, "linear"))
+        return cls(data.domain, required_labels(data))
 
     def scores(self, x: Tensor) -> Tensor:
         """Return affine scores: (n, *x) -> (n, outputs)."""

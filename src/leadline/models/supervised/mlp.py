@@ -81,7 +81,7 @@ class MLP(Labelled):
         Raises:
             DomainError: If the data have no labels.
         """
-        labels = required_labels(data, "mlp")
+        labels = required_labels(data)
         return cls(data.domain, labels, hidden, activation, dropout=dropout, norm=norm)
 
     def scores(self, x: Tensor) -> Tensor:

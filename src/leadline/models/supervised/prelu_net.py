@@ -34,7 +34,6 @@ class PReLUNetClassifier(VisionModel):
         torch.Size([5, 256])
     """
 
-    known: ClassVar[str] = "prelu_net"
     rate: ClassVar[float] = 0.01
 
     @classmethod

@@ -41,7 +41,6 @@ class ResNetClassifier(VisionModel):
         (torch.Size([5, 2]), torch.Size([5, 64]), torch.Size([5, 256]))
     """
 
-    known: ClassVar[str] = "resnet"
     smallest: ClassVar[int] = ResNet.smallest
 
     @classmethod

@@ -37,7 +37,6 @@ class VGGClassifier(VisionModel):
         torch.Size([5, 256])
     """
 
-    known: ClassVar[str] = "vgg"
     rate: ClassVar[float] = 0.01
 
     @classmethod

@@ -83,7 +83,6 @@ class VisionModel(Labelled):
         DataError: If the file of weights cannot be read or does not fit.
     """
 
-    known: ClassVar[str]
     rate: ClassVar[float] = 0.1
     smallest: ClassVar[int] = VisionNet.smallest
     mean: ClassVar[tuple[float, float, float]] = COLOUR_MEAN
@@ -99,7 +98,7 @@ class VisionModel(Labelled):
         entrance: Entrance,
     ) -> None:
         super().__init__(domain, labels)
-        channels, *sides = _planes(domain, type(self).__name__)
+        channels, *sides = _planes(domain)
         small = _is_small(entrance.stem, min(sides), self.smallest)
         self.repeated = channels == 1 and (entrance.repeated or entrance.weights is not None)
         read = 3 if self.repeated else channels
@@ -143,7 +142,7 @@ class VisionModel(Labelled):
         Raises:
             DomainError: If samples are no pictures or the data have no labels.
         """
-        return cls(data.domain, required_labels(data, cls.known), make, entrance)
+        return cls(data.domain, required_labels(data), make, entrance)
 
     def normalised(self, x: Tensor) -> Tensor:
         """Return what the net reads: (n, c, h, w) raw levels -> (n, c or 3, h, w) floats."""
@@ -186,7 +185,7 @@ def _given(net: VisionNet, layer: str, inputs: Tensor) -> Tensor:
     return seen[-1].flatten(1)
 
 
-def _planes(domain: Domain, name: str) -> tuple[int, int, int]:
+def _planes(domain: Domain) -> tuple[int, int, int]:
     """Return channels, height and width of the samples.
 
     Raises:
@@ -194,12 +193,11 @@ def _planes(domain: Domain, name: str) -> tuple[int, int, int]:
     """
     if domain.planes is None:
         raise DomainError(
-            f"{name} needs Images, or Bits of shape (channels, height, width), "
-            f"but the data are {domain}; use mlp"
+            f"needs Images, or Bits of shape (channels, height, width), but the data are {domain}; use mlp"
         )
     if min(domain.planes[1:]) < LEAST:
         raise DomainError(
-            f"{name} needs Images with sides of at least {LEAST} pixels, the data are {domain}; use convnet"
+            f"needs Images with sides of at least {LEAST} pixels, the data are {domain}; use convnet"
         )
     return domain.planes
 
