@@ -209,6 +209,11 @@ def test_a_model_of_bits_stands_in_a_table_of_its_own_on_pictures() -> None:
     assert plain.loc["uniform", "bits_per_dim"] == pytest.approx(2)
 
 
+def test_a_model_that_cannot_hold_the_data_is_named_once() -> None:
+    result = quick(tiny("images"), {"words": "lda", "coin": coin})
+    assert result.left_out["words"].startswith("needs Counts")
+
+
 def test_all_tasks_train_each_model_once() -> None:
     result = quick(tiny("bits"), {"coin": coin}, "all")
     assert [record["tasks"] for record in result.records] == [["density", "representation", "structure"]]

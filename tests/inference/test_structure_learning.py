@@ -257,7 +257,7 @@ def test_turning_covered_edges_stays_in_the_class_and_reaches_all_of_it() -> Non
 
 @pytest.mark.parametrize(("name", "weight"), [("bic", 1.0), ("bdeu", 1.0), ("bdeu", 10.0), ("bdeu", 0.3)])
 def test_scores_of_a_public_network_are_pgmpys(name: str, weight: float) -> None:
-    structure_score = pytest.importorskip("pgmpy.structure_score")
+    structure_score = pytest.importorskip("pgmpy.structure_score", reason="needs the extra bench")
     pandas = pytest.importorskip("pandas")
     if not HEPAR2.is_file():
         pytest.skip("needs ../shared/data")

@@ -189,7 +189,7 @@ def _place(
     except Exception as error:
         if isinstance(error, OptionError) and options:
             raise
-        plan.left_out[name] = reason(error)
+        plan.left_out[name] = reason(error).removeprefix(f"{source}: ")  # the table names the model
         return _form(plan, data, name, source, options) if isinstance(error, DomainError) else None
     if not plan.tasks[name]:
         plan.notes.append(f"{name} is left out: it has the verbs of none of these tasks")

@@ -70,7 +70,6 @@ class VisionModel(Labelled):
         entrance: How pictures enter.
 
     Attributes:
-        known: What the catalog calls it, without a depth.
         rate: Learning rate that is recommended for a fresh start; on large pictures it shrinks with the
             batch, by 8 (Goyal et al., 2017, Accurate, Large Minibatch SGD, section 2.1).
         smallest: Shortest side that the stem for large pictures takes.
