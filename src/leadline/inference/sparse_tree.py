@@ -95,6 +95,9 @@ class SparseTree:
         """Return log Z in nats, and the distribution of each of the `wanted` variables (all by default)."""
         log_partition = self.log_partition()
         sizes = self.graph.sizes
+        asked = range(len(sizes)) if wanted is None else list(wanted)
+        if not asked:
+            return Calibrated(log_partition, {})
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         flat = np.zeros(int(offsets[-1]))
         walks, masses = self._walks, self._masses
@@ -106,9 +109,7 @@ class SparseTree:
                 own.fill(1.0)
             np.divide(own, weights, out=own, where=weights > 0)
             descend(walks, c, self._slots, self._values, masses, flat, offsets)
-        tables = {
-            v: flat[offsets[v] : offsets[v + 1]] for v in (range(len(sizes)) if wanted is None else wanted)
-        }
+        tables = {v: flat[offsets[v] : offsets[v + 1]] for v in asked}
         return Calibrated(log_partition, {v: table / table.sum() for v, table in tables.items()})
 
     def log_partition(self) -> float:
