@@ -78,15 +78,15 @@ class Layout:
         if scope:
             self._inward[parent].append(table)
 
-    def pools(self) -> tuple[Slots, Floats, Floats]:
-        """Return the pools of slots, values and masses, the factors' tries in place."""
+    def pools(self) -> tuple[Slots, Floats]:
+        """Return the pools of slots and values, the factors' tries in place."""
         slots = np.empty(self._slots, dtype=np.int32)
-        values, masses = np.empty(self._values), np.empty(self._values)
+        values = np.empty(self._values)
         for table, parts, numbers in self._filled:
             values[table.value_at : table.value_at + len(numbers)] = numbers
             for at, part in zip(table.slot_at, parts, strict=True):
                 slots[at : at + part.size] = part.ravel()
-        return slots, values, masses
+        return slots, values
 
     def walks(self) -> Walks:
         """Return what the walks follow."""

@@ -100,8 +100,7 @@ class SparseTree:
             return Calibrated(log_partition, {})
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         flat = np.zeros(int(offsets[-1]))
-        walks, masses = self._walks, self._masses
-        masses.fill(0.0)
+        walks, masses = self._walks, np.zeros(len(self._values))
         for c in range(len(self._levels) - 1, -1, -1):
             at, count = int(walks.message_at[c]), self._made[c]
             weights, own = self._values[at : at + count] * self._scales[c], masses[at : at + count]
@@ -199,7 +198,7 @@ class SparseTree:
                         layout.add_factor(c, self._in_order(support))
         for c, rows in enumerate(self._rows):
             layout.add_message(c, int(self.cliques.parent[c]), rows)
-        self._slots, self._values, self._masses = layout.pools()
+        self._slots, self._values = layout.pools()
         return layout.walks()
 
     def _in_order(self, factor: Factor) -> Factor:
