@@ -108,8 +108,7 @@ class SparseTree:
                 own.fill(1.0)
             np.divide(own, weights, out=own, where=weights > 0)
             descend(walks, c, self._slots, self._values, masses, flat, offsets)
-        tables = {v: flat[offsets[v] : offsets[v + 1]] for v in asked}
-        return Calibrated(log_partition, {v: table / table.sum() for v, table in tables.items()})
+        return Calibrated(log_partition, {v: flat[offsets[v] : offsets[v + 1]] for v in asked})
 
     def log_partition(self) -> float:
         """Return log Z in nats."""
