@@ -140,3 +140,15 @@ def test_values_beyond_the_range_of_floats_do_not_overflow() -> None:
     answer = SparseTree(graph).calibrate()
     assert answer.log_partition == pytest.approx(math.log(28) - 300 * math.log(10))
     np.testing.assert_allclose(answer.marginals[0], [1 / 28, 27 / 28])
+
+
+def test_memory_that_cannot_be_had_is_told_and_leads_to_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_left(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 3 GiB")
+
+    monkeypatch.setattr("leadline.inference.asking.fitting_tree", nothing_left)
+    graph, _, _ = ring()
+    with pytest.raises(ResourceError, match="Unable to allocate 3 GiB; use another method"):
+        believe(graph, method="exact")
+    rough = believe(graph, wanted=[0])
+    assert (rough.kind, rough.needs) == ("estimate", "Unable to allocate 3 GiB")

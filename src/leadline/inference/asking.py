@@ -17,7 +17,7 @@ from leadline.inference.approximate import DAMPING, WAYS, Beliefs, roughly
 from leadline.inference.belief_propagation import is_forest, propagate
 from leadline.inference.elimination import eliminate, relevant
 from leadline.inference.factors import FactorGraph, Floats, Ints
-from leadline.inference.junction_tree import JunctionTree
+from leadline.inference.junction_tree import OTHERWISE, JunctionTree
 from leadline.inference.pruning import pruned
 from leadline.inference.sparse_tree import MOST_STATES, SparseTree
 from leadline.inference.trees import Tell, fitting_tree
@@ -88,6 +88,10 @@ def believe(
     if method in ("auto", "exact"):
         try:
             return _exactly(graph, seen, asked, tree, (limit, _patience(method)), tell)
+        except MemoryError as error:  # less may be had than the system tells
+            if method == "exact":
+                raise ResourceError(f"{error}; {OTHERWISE}") from error
+            needs = str(error)
         except ResourceError as error:
             if method == "exact":
                 raise
