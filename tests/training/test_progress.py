@@ -8,8 +8,8 @@ import torch
 
 import leadline as ll
 from leadline.core.telling import each_told, listening, tell, told_of
+from leadline.measures import critic
 from leadline.measures.answers import draw
-from leadline.measures.critic import critic_for
 from leadline.training import progress
 from leadline.training.progress import make_progress, telling_progress
 
@@ -90,11 +90,12 @@ def test_a_training_shows_what_is_left_of_its_phase(
     assert lines[1:] == ["stage 2:   0%  loss 2", "stage 2:  50%  loss 1  10 s left", "done"]
 
 
-def test_a_silent_training_tells_whoever_waits_for_more_than_it() -> None:
+def test_a_silent_training_tells_whoever_waits_for_more_than_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(critic, "_critics", {})  # one trained by an earlier test would have nothing to tell
     data = ll.load("iris")
     heard: Heard = []
     with listening(lambda name, done: heard.append((name, done))):
-        critic_for(data)
+        critic.critic_for(data)
     assert heard[0] == ("training the critic", 0.0)
     assert any(name.startswith("training the critic: ") and done > 0 for name, done in heard)
 
