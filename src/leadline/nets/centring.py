@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Centring", "centred_gradients"]
+__all__ = ["Centring", "centred_gradients", "with_gradient"]
 
 _SLOWEST = 0.01
 
@@ -83,8 +83,13 @@ class Centring(nn.Module):
         with torch.no_grad():
             found = centred_gradients(plain[: len(weights)], plain[len(weights) :], self.means)
         taking = [*weights, *(biases if takers is None else takers)]
-        held: Tensor = _WithGradient.apply(loss.detach(), len(taking), *taking, *found)
-        return held
+        return with_gradient(loss.detach(), taking, found)
+
+
+def with_gradient(value: Tensor, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+    """Return `value`, shape (), as a number whose gradient in each of the parameters is the given one."""
+    held: Tensor = _WithGradient.apply(value, len(parameters), *parameters, *gradients)
+    return held
 
 
 def centred_gradients(

@@ -38,7 +38,7 @@ from leadline.models.boltzmann.partition import (
     estimate_tensor,
 )
 from leadline.nets.boltzmann import BernoulliLayer
-from leadline.nets.centring import Centring
+from leadline.nets.centring import Centring, with_gradient
 from leadline.nets.enumeration import log_partition_with_gradient
 
 __all__ = ["DBM"]
@@ -153,11 +153,10 @@ class DBM(Machine):
             places = torch.randint(v.shape[1], (len(v), 1), device="cpu").to(v.device)
             flipped = v.scatter(1, places, 1 - v.gather(1, places))
             return v.shape[1] * F.softplus(self._unnormalised(flipped) - self._unnormalised(v)).mean()
-        layer = self.two_layers()
         with torch.no_grad():
             states = self._mean_field(v)
-            self.chain.copy_(layer.chain_end(layer.inputs(self.chain), self.steps))
-        loss = self._even_log_density(self.chain).mean() - self._negative_energy(states).mean()
+            value, gradients = self._contrast(states)
+        loss = with_gradient(value, [*self.weights, *self.biases], gradients)
         if self.centring is None:
             return loss
         centred: Tensor = self.centring(loss, list(self.weights), list(self.biases), states)
@@ -240,29 +239,46 @@ class DBM(Machine):
             return self.weights[i]
         return self.weights[j].T if j == i - 1 else self.chain.new_zeros(self.sizes[i], self.sizes[j])
 
-    def _even_log_density(self, even: Tensor) -> Tensor:
-        """Return log of the sum over odd layers of exp(-E): (n, even) -> (n,)."""
-        inputs = torch.addmm(self._biases(1), even, self._between())
-        return even @ self._biases(0) + F.softplus(inputs).sum(1)
+    def _contrast(self, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Take the chains a step on, and return the loss, shape (), with its plain gradient.
 
-    def _heard(self, states: list[Tensor], number: int) -> Tensor:
-        """Return logits of layer `number` given its neighbours: (n, H_l)."""
-        total = self.biases[number].expand(len(states[0]), -1)
-        if number > 0:
-            total = total + (states[number - 1] @ self.weights[number - 1]).to(total)
+        Args:
+            states: Units of the data, or their probabilities: (n, H_l) each.
+        """
+        layer = self.two_layers()
+        self.chain.copy_(layer.chain_end(layer.inputs(self.chain), self.steps))
+        inputs = layer.inputs(self.chain)
+        ends: list[Tensor] = [states[0]] * len(self.sizes)
+        ends[::2] = self.chain.split(self.sizes[::2], 1)
+        ends[1::2] = inputs.sigmoid().split(self.sizes[1::2], 1)
+        of_data, of_chains = _statistics(states), _statistics(ends)
+        parameters = [*self.weights, *self.biases]
+        energy = torch.stack([(each * known).sum() for each, known in zip(of_data, parameters, strict=True)])
+        free = self.chain.mean(0) @ layer.visible_bias + F.softplus(inputs).sum(1).mean()
+        return free - energy.sum(), torch._foreach_sub(of_chains, of_data)
+
+    def _heard(self, states: list[Tensor], number: int, below: Tensor | None = None) -> Tensor:
+        """Return logits of layer `number` given its neighbours, or what it hears from below: (n, H_l)."""
+        total = self.biases[number]
         if number < len(self.weights):
-            total = total + (states[number + 1] @ self.weights[number].T).to(total)
-        return total
+            total = torch.addmm(total, states[number + 1], self.weights[number].T).to(total)
+        if below is not None:
+            return total + below
+        if number == 0:
+            return total
+        return total + (states[number - 1] @ self.weights[number - 1]).to(total)
 
     def _mean_field(self, v: Tensor) -> list[Tensor]:
         """Return v and the probabilities of each hidden layer after the sweeps, begun on a pass up."""
+        first = (v @ self.weights[0]).to(v)  # the same in every sweep
         states = [v]
         for number, weights in enumerate(self.weights):
             doubled = 1 if number == len(self.weights) - 1 else 2
-            states.append(torch.addmm(self.biases[number + 1], states[-1], weights, alpha=doubled).sigmoid())
+            heard = first if number == 0 else (states[-1] @ weights).to(v)
+            states.append(torch.add(self.biases[number + 1], heard, alpha=doubled).sigmoid())
         for _ in range(self.sweeps if len(self.weights) > 1 else 0):
             for number in range(1, len(self.sizes)):
-                states[number] = self._heard(states, number).sigmoid()
+                states[number] = self._heard(states, number, first if number == 1 else None).sigmoid()
         return states
 
     def _negative_energy(self, states: list[Tensor]) -> Tensor:
@@ -341,6 +357,12 @@ class _Stage(nn.Module):
     def _energy(self, v: Tensor, h: Tensor) -> Tensor:
         """Return the mean of -(b v + c h + v W h), shape ()."""
         return -(v @ self.below + h @ self.above + ((v @ self.weights) * h).sum(1)).mean()
+
+
+def _statistics(states: list[Tensor]) -> list[Tensor]:
+    """Return the mean products of neighbouring layers, then the mean of each layer."""
+    pairs = [(below.T @ above) / len(below) for below, above in pairwise(states)]
+    return [*pairs, *(state.mean(0) for state in states)]
 
 
 def _entropy(m: Tensor) -> Tensor:
