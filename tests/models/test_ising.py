@@ -9,6 +9,7 @@ from torch import Tensor
 
 import leadline as ll
 from leadline.core import Batch, Bits, Categories, LeadlineError
+from leadline.data import Dataset, Split
 from leadline.models.graphical import fields
 from leadline.models.graphical.ising import Ising
 from leadline.models.graphical.markov_random_field import MarkovRandomField
@@ -154,6 +155,33 @@ def test_where_the_tree_is_too_large_log_z_is_an_estimate_that_holds(monkeypatch
     assert float((draws.mean(0) - means).abs().max()) < 4 * 0.5 / math.sqrt(2000)
     with_evidence = model.sample(50, torch.Generator().manual_seed(0), evidence={"x3": 1})
     assert bool((with_evidence.flatten(1)[:, 3] == 1).all())
+
+
+@pytest.mark.parametrize("cells", [1, 40, 1 << 22])
+def test_the_weight_of_a_row_is_what_its_tables_say_however_many_are_looked_up_at_once(
+    cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fields, "_CELLS", cells)
+    model = MarkovRandomField(Categories((2, 3, 4)), ((2, 0), (1,), (0, 1, 2), (2,), (1, 2))).double()
+    tables = torch.arange(8 + 3 + 24 + 4 + 12).double().square()
+    with torch.no_grad():
+        model.log_tables.copy_(tables)
+    rows = torch.tensor(list(itertools.product(range(2), range(3), range(4))))
+    a, b, c = rows.T
+    entries = torch.stack([2 * c + a, 8 + b, 11 + 12 * a + 4 * b + c, 35 + c, 39 + 4 * b + c])
+    found = model.log_weight(rows)
+    torch.testing.assert_close(found.detach(), tables[entries].sum(0))
+    (slope,) = torch.autograd.grad(found.sum(), model.log_tables)
+    torch.testing.assert_close(slope, torch.bincount(entries.flatten(), minlength=51).double())
+
+
+def test_a_chain_of_thousands_of_words_is_built_without_listing_every_pair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    domain = Bits((4000,))
+    data = Dataset("words", domain, None, *(Split(torch.zeros(2, 4000, dtype=torch.uint8)),) * 3)
+    monkeypatch.setattr(itertools, "combinations", lambda *_: pytest.fail("eight million pairs"))
+    assert len(Ising.for_data(data).coupling) == 3999
 
 
 def test_wrong_wishes_get_one_line() -> None:

@@ -42,6 +42,7 @@ OBJECTIVES = ("auto", "exact", "pseudo", "persistent")
 _EASY = 1 << 20  # numbers in all tables of a junction tree that a training may calibrate at every step
 _MOST = 1 << 26  # and that an answer may
 _CHAINS, _TEMPERATURES = 100, 500
+_CELLS = 1 << 22  # entries looked up at a time
 _LEAST = -1e30  # stands for the log of zero where a gradient must not be NaN
 
 
@@ -235,15 +236,39 @@ class FieldModel(LabelledModel):
         return self._conditionals.logits(s, every, torch.cat([flat, flat.new_zeros(1)]))
 
     def _log_weight(self, s: Tensor) -> Tensor:
-        flat, sizes = self.flat(), self.variables.sizes
-        total, start = flat.new_zeros(len(s)), 0
-        for scope in self.scopes:
-            place = torch.zeros(len(s), dtype=torch.int64, device=s.device)
-            for v in scope:
-                place = place * sizes[v] + s[:, v]
-            total = total + flat[start + place]
-            start += math.prod(sizes[v] for v in scope)
+        """Return the sum of the log-tables at rows of all variables, in nats: (n, d) -> (n,)."""
+        flat, at_once = self.flat(), max(1, _CELLS // max(len(s), 1))
+        total = flat.new_zeros(len(s))
+        for scopes, strides, starts in self._addresses:
+            for some, stride, start in zip(
+                scopes.split(at_once), strides.split(at_once), starts.split(at_once), strict=True
+            ):
+                place = start.to(s.device).repeat(len(s), 1)  # (n, factors)
+                for v, each in zip(some.T.to(s.device), stride.T.to(s.device), strict=True):
+                    place.addcmul_(s.index_select(1, v), each)
+                total = total + flat.index_select(0, place.flatten()).view(place.shape).sum(1)
         return total
+
+    @cached_property
+    def _addresses(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return where tables stand among all: for factors of k variables each, (f, k), (f, k) and (f,).
+
+        They are the variables, how far apart entries are whose variable differs by one, and the first entry.
+        """
+        sizes, start = self.variables.sizes, 0
+        rows: dict[int, list[tuple[tuple[int, ...], list[int], int]]] = {}
+        for scope in self.scopes:
+            strides = [math.prod(sizes[v] for v in scope[place + 1 :]) for place in range(len(scope))]
+            rows.setdefault(len(scope), []).append((scope, strides, start))
+            start += math.prod(sizes[v] for v in scope)
+        return [
+            (
+                torch.tensor([scope for scope, _, _ in group], dtype=torch.int64).view(len(group), k),
+                torch.tensor([strides for _, strides, _ in group], dtype=torch.int64).view(len(group), k),
+                torch.tensor([first for _, _, first in group]),
+            )
+            for k, group in rows.items()
+        ]
 
     def _tempered(self, logs: Floats, t: float = 1.0) -> FactorGraph:
         """Return the factors exp(t theta)."""

@@ -89,9 +89,9 @@ class Ising(FieldModel):
         domain = data.domain.require(Bits)
         if graph not in ("grid", "full"):
             raise OptionError(f"graph must be grid or full, got {graph!r}")
-        full = tuple(itertools.combinations(range(domain.dims), 2))
-        edges = full if graph == "full" else _grid(domain, periodic=periodic)
-        return cls(domain, edges, objective, chains)
+        if graph == "full":
+            return cls(domain, tuple(itertools.combinations(range(domain.dims), 2)), objective, chains)
+        return cls(domain, _grid(domain, periodic=periodic), objective, chains)
 
     def make_room(self, shapes: object) -> None:
         """Do nothing: the graph follows from the domain and the options."""
