@@ -255,7 +255,7 @@ class DBM(Machine):
         parameters = [*self.weights, *self.biases]
         energy = torch.stack([(each * known).sum() for each, known in zip(of_data, parameters, strict=True)])
         free = self.chain.mean(0) @ layer.visible_bias + F.softplus(inputs).sum(1).mean()
-        return free - energy.sum(), torch._foreach_sub(of_chains, of_data)
+        return free - energy.sum(), list(torch._foreach_sub(of_chains, of_data))
 
     def _heard(self, states: list[Tensor], number: int, below: Tensor | None = None) -> Tensor:
         """Return logits of layer `number` given its neighbours, or what it hears from below: (n, H_l)."""
@@ -361,7 +361,7 @@ class _Stage(nn.Module):
 
 def _statistics(states: list[Tensor]) -> list[Tensor]:
     """Return the mean products of neighbouring layers, then the mean of each layer."""
-    pairs = [(below.T @ above) / len(below) for below, above in pairwise(states)]
+    pairs = [(below.T @ above).to(below) / len(below) for below, above in pairwise(states)]
     return [*pairs, *(state.mean(0) for state in states)]
 
 
