@@ -295,6 +295,14 @@ def test_a_comparison_comes_back_from_its_folder(tmp_path: Path) -> None:
     assert values["tables"]["density"][0]["model"] == "coin"
 
 
+def test_workers_share_the_critic_that_one_of_them_trained(tmp_path: Path) -> None:
+    result = quick(tiny("bits"), {"coin": coin}, "generation", out=tmp_path)
+    assert not result.failures
+    assert [path.name for path in (tmp_path / "critics").iterdir()] == [
+        f"critic-{tiny('bits').fingerprint}.safetensors"
+    ]
+
+
 def test_a_folder_is_not_compared_in_twice_unless_resumed(tmp_path: Path) -> None:
     data = tiny("bits")
     first = quick(data, {"coin": coin}, out=tmp_path)

@@ -1,10 +1,11 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from leadline.core import Images, ShapeError
-from leadline.measures import MeasureError, critic_for, generation, generation_controls
+from leadline.measures import MeasureError, critic, critic_for, critics_kept, generation, generation_controls
 from leadline.measures.generation import interval_of_sets
 from tests.measures.fakes import Picks, Repeats, Says, dataset
 from tests.tiny import tiny
@@ -64,6 +65,50 @@ def test_labels_give_a_trained_critic_that_is_the_same_twice() -> None:
     assert 1 <= reading.quantities["inception"].value <= 3
     assert reading.value.samples == 2
     assert "2 sets of 30 samples against 120 of train" in reading.value.protocol
+
+
+def test_processes_that_share_a_folder_train_one_critic_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny("images")
+
+    def met(folder: Path | None) -> critic.Critic:
+        monkeypatch.setattr(critic, "_critics", {})  # as in a process that has met no data yet
+        with critics_kept(folder):
+            return critic_for(data)
+
+    alone = met(None)
+    assert not list(tmp_path.iterdir())
+    first = met(tmp_path)
+    trained = critic.fit
+    monkeypatch.setattr(critic, "fit", lambda *_, **__: pytest.fail("trained again"))
+    second = met(tmp_path)
+    for one in (alone, second):
+        assert one.name == first.name
+        assert torch.equal(one.features(data.test.x), first.features(data.test.x))
+        assert one.predict is not None
+        assert first.predict is not None
+        assert torch.equal(one.predict(data.test.x), first.predict(data.test.x))
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    monkeypatch.setattr(critic, "fit", trained)
+    assert met(tmp_path).name == first.name  # a damaged one is trained anew
+    monkeypatch.setattr(critic, "fit", lambda *_, **__: pytest.fail("the damaged one was left"))
+    assert met(tmp_path).name == first.name
+
+
+def test_each_data_set_has_a_critic_of_its_own_in_a_shared_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(critic, "_critics", {})
+    rows = torch.randn(90, 2, generator=torch.Generator().manual_seed(9))
+    with critics_kept(tmp_path):
+        names = [
+            critic_for(dataset(rows, labels)).name
+            for labels in (torch.arange(90) % 2, (rows[:, 0] > 0).long())
+        ]
+    assert len(list(tmp_path.iterdir())) == 2
+    assert names[0] != names[1]
 
 
 def test_training_the_critic_leaves_global_randomness_alone() -> None:

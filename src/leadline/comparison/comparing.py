@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import replace
@@ -82,8 +83,11 @@ def compare(  # noqa: PLR0913
     done = _begin(result, resume=resume)
     count = jobs or _jobs()
     threads = 1 if count > 1 else None
-    terms = Terms(seconds, epochs, steps, threads, None if out is None else str(out), resume, progress)
-    _work(result, plan, done, _Crew(data, terms, count, progress=progress))
+    with tempfile.TemporaryDirectory(prefix="leadline-") as passing:
+        place = None if out is None else str(out)
+        critics = passing if place is None else str(Path(place) / "critics")
+        terms = Terms(seconds, epochs, steps, threads, place, resume, progress, critics)
+        _work(result, plan, done, _Crew(data, terms, count, progress=progress))
     return result
 
 

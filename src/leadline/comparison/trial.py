@@ -18,7 +18,7 @@ from leadline.comparison.plan import Control, Trial, make, reason
 from leadline.core import LeadlineError
 from leadline.core.telling import told_of
 from leadline.data import Dataset
-from leadline.measures import TASKS
+from leadline.measures import TASKS, critics_kept
 from leadline.measures.answers import members_of
 from leadline.training import fit
 from leadline.training.files import write_json
@@ -41,6 +41,7 @@ class Terms:
         out: Folder of the comparison, or None to write nothing.
         resume: Whether trainings that were broken off go on.
         progress: Whether a worker says now and then what it does.
+        critics: Folder of the critics that workers share, or None.
     """
 
     budget: float | None
@@ -50,6 +51,7 @@ class Terms:
     out: str | None
     resume: bool
     progress: bool = False
+    critics: str | None = None
 
 
 def record_path(out: str, name: str) -> Path:
@@ -61,7 +63,7 @@ def trial_record(trial: Trial, parcel: Parcel, terms: Terms) -> dict[str, Any]:
     """Train and measure one model; what fails becomes a reason, never an exception."""
     record = _blank(trial)
     try:
-        with _threads(terms.threads), _said(trial, terms):
+        with _threads(terms.threads), _said(trial, terms), critics_kept(terms.critics):
             _train_and_measure(trial, parcel.opened(trial.conversion), terms, record)
     except Exception as error:  # noqa: BLE001  one model that fails must not stop the others
         record["failures"]["training"] = reason(error)
@@ -72,7 +74,7 @@ def control_record(control: Control, parcel: Parcel, terms: Terms) -> dict[str, 
     """Measure the lines of a table that need no training; what fails becomes a reason."""
     record = _blank(control)
     try:
-        with _threads(terms.threads), _said(control, terms):
+        with _threads(terms.threads), _said(control, terms), critics_kept(terms.critics):
             readings = TASKS[control.task].controls(parcel.opened(control.conversion))
         record["readings"] = {name: reading.to_json() for name, reading in readings.items()}
     except Exception as error:  # noqa: BLE001  a table stands without its reference lines

@@ -8,7 +8,7 @@ from leadline.measures.classification import (
 )
 from leadline.measures.coherence import coherence
 from leadline.measures.cost import model_cost
-from leadline.measures.critic import Critic, critic_for
+from leadline.measures.critic import Critic, critic_for, critics_kept
 from leadline.measures.density import bits_per_dim, density
 from leadline.measures.frechet import frechet_distance, inception_score, precision_recall
 from leadline.measures.generation import generation, generation_controls
@@ -34,6 +34,7 @@ __all__ = [
     "classification_controls",
     "coherence",
     "critic_for",
+    "critics_kept",
     "density",
     "density_references",
     "frechet_distance",

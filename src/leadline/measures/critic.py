@@ -2,12 +2,16 @@
 
 Its last hidden layer is the feature space of the Fréchet distance, of precision and of recall; its class
 probabilities give the inception-type score. It is trained once for each data set and process, with a fixed
-seed, so that every model of a comparison meets the same judge.
+seed, so that every model of a comparison meets the same judge; processes that share a folder train it once
+between them.
 """
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,15 +19,17 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from leadline.catalog import build
-from leadline.core import Classes, DomainError, has_verb
+from leadline.core import Classes, DomainError, RunError, has_verb
 from leadline.core.randomness import derive_seed
 from leadline.core.telling import told_of
 from leadline.data import Dataset, Split
 from leadline.measures.answers import answers, split_of
 from leadline.measures.reading import MeasureError
 from leadline.training import fit
+from leadline.training.checkpoint import load_weights, weights_of
+from leadline.training.files import read_tensors, write_tensors
 
-__all__ = ["Critic", "critic_for"]
+__all__ = ["Critic", "critic_for", "critics_kept"]
 
 EPOCHS, LEAST_STEPS = 15, 300
 SEED, BATCH = 0, 128
@@ -33,6 +39,7 @@ MOST_CRITICS = 8
 _SMALLEST_PICTURE = 8
 
 _critics: dict[str, "Critic"] = {}
+_folders: list[Path] = []
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,23 @@ def critic_for(data: Dataset) -> Critic:
     return _critics[key]
 
 
+@contextmanager
+def critics_kept(folder: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Inside the block, keep trained critics in `folder`, and find there what another process trained.
+
+    Nothing is kept if it is None. Two processes that want a critic at the same time both train it, to the
+    same weights; a folder that cannot be read or written is as good as an empty one.
+    """
+    if folder is None:
+        yield
+        return
+    _folders.append(Path(folder))
+    try:
+        yield
+    finally:
+        _folders.pop()
+
+
 def _classes_seen(data: Dataset) -> int:
     """Return the number of classes among the labelled train samples."""
     if not isinstance(data.labels, Classes) or data.train.y is None:
@@ -88,21 +112,44 @@ def _classifier(data: Dataset) -> Critic:
         data.test,
     )
     steps = max(LEAST_STEPS, EPOCHS * math.ceil(len(small.train) / BATCH))
+    kept = _folders[-1] / f"critic-{data.fingerprint}.safetensors" if _folders else None
     with torch.random.fork_rng(devices=[]), told_of("training the critic"):
         torch.manual_seed(derive_seed(SEED, "critic"))
         model = build(name, data)
-        run = fit(model, small, steps=steps, seed=SEED, batch_size=BATCH, out=False, progress=False)
-    said = answers(model, "predict", data.test).argmax(1)
-    truth = data.test.y
-    mask = torch.ones(len(said), dtype=torch.bool) if truth is None else truth >= 0
-    right = float((said == truth)[mask].double().mean()) if truth is not None and bool(mask.any()) else 0.0
+        said = _found(model, kept)
+        if said is None:
+            fit(model, small, steps=steps, seed=SEED, batch_size=BATCH, out=False, progress=False)
+            said = f"trained on {data.name} ({steps} steps, test accuracy {_right(model, data.test):.3f})"
+            if kept is not None:
+                with suppress(RunError):  # the next process trains its own
+                    write_tensors(kept, weights_of(model), {"said": said})
     verb = "encode" if has_verb(model, "encode") else "predict"
     layer = "hidden layer" if verb == "encode" else "log-probabilities"
     return Critic(
-        f"{layer} of a {name} trained on {data.name} ({run.steps} steps, test accuracy {right:.3f})",
+        f"{layer} of a {name} {said}",
         features=lambda x: _said(model, verb, x).flatten(1).double(),
         predict=lambda x: _said(model, "predict", x).double(),
     )
+
+
+def _found(model: nn.Module, kept: Path | None) -> str | None:
+    """Put the weights of a critic that was kept into `model`, and return what is said of it, or None."""
+    if kept is None or not kept.is_file():
+        return None
+    try:
+        weights, note = read_tensors(kept)
+        load_weights(model, weights, str(kept))
+    except RunError:  # damaged, or of another make
+        return None
+    return str(note.get("said"))
+
+
+def _right(model: nn.Module, test: Split) -> float:
+    """Return the share of labelled test samples that a classifier gets right; 0 without any."""
+    if test.y is None or not bool((test.y >= 0).any()):
+        return 0.0
+    known = test.y >= 0
+    return float((answers(model, "predict", test).argmax(1) == test.y)[known].double().mean())
 
 
 def _said(model: nn.Module, verb: str, x: Tensor) -> Tensor:
