@@ -25,10 +25,11 @@ from leadline.core import OptionError
 from leadline.data.bif import read_bif
 from leadline.data.networks import Network
 from leadline.inference.asking import believe
+from leadline.inference.budget import told_need
 from leadline.inference.chains.gibbs import Gibbs
 from leadline.inference.elimination import relevant
 from leadline.inference.factors import Factor, FactorGraph
-from leadline.inference.junction_tree import JunctionTree, told_need
+from leadline.inference.junction_tree import JunctionTree
 from leadline.inference.orders import find_cliques
 from leadline.inference.pruning import pruned
 

@@ -12,6 +12,7 @@ from leadline.core import DataError, ResourceError
 from leadline.data.networks import FactorFile
 from leadline.inference import sparse_tree
 from leadline.inference.asking import believe, likeliest, sample_states
+from leadline.inference.budget import Budget
 from leadline.inference.factors import Factor, FactorGraph, Floats, enumerated
 from leadline.inference.junction_tree import JunctionTree
 from leadline.inference.sparse_tree import SparseTree
@@ -112,25 +113,32 @@ def test_a_model_draws_given_evidence_where_whole_tables_do_not_fit(monkeypatch:
     graph, states, _ = ring()
     scopes, tables = [f.scope for f in graph.factors], [f.table for f in graph.factors]
     model = MarkovRandomField.of(FactorFile("MARKOV", graph.sizes, scopes, tables))
-    monkeypatch.setattr("leadline.inference.junction_tree.available_memory", lambda: 1_000_000)
+    monkeypatch.setattr("leadline.inference.budget.available_memory", lambda: 1_000_000)
     x = model.sample(50, torch.Generator().manual_seed(0), evidence={0: 1})
     assert {tuple(row) for row in x.tolist()} <= {tuple(row) for row in states.tolist() if row[0] == 1}
     assert len(x.unique(dim=0)) > 5
 
 
-def test_what_does_not_fit_either_way_is_told_before_anything_is_made() -> None:
+def test_what_cannot_fit_is_told_before_anything_is_made() -> None:
+    pairs = [pair for pair in itertools.combinations(range(9), 2) if pair != (0, 8)]
+    apart = Factor((9,), np.eye(6)[0])  # its zeros touch no message
+    graph = FactorGraph((6,) * 10, (*(Factor(pair, np.full((6, 6), 2.0)) for pair in pairs), apart))
+    with pytest.raises(ResourceError, match=r"MB without impossible states, more than the limit of 10 bytes"):
+        SparseTree(graph, budget=Budget(10))
+    with pytest.raises(ResourceError, match=r"MB for tables .*or a walk through 3.4e\+06 states"):
+        SparseTree(graph, budget=Budget(states=100, unsure=100))
+
+
+def test_a_limit_that_possible_states_exceed_ends_an_exact_answer_and_leads_to_an_estimate() -> None:
     graph, _, _ = ring()
     with pytest.raises(
-        ResourceError, match=r"bytes without impossible states, more than the limit of 10 bytes"
+        ResourceError, match=r"more than the limit of 10 bytes, at message 1 of .* use another"
     ):
-        SparseTree(graph, limit=10)
-    with pytest.raises(ResourceError, match=r"GB for tables .*or a walk through .* states"):
-        SparseTree(graph, most_states=100)
-    with pytest.raises(ResourceError, match="use another method"):
         believe(graph, method="exact", limit=10)
     rough = believe(graph, limit=10)
     assert rough.kind == "estimate"
-    assert "without impossible states" in rough.needs
+    assert "without impossible states more than the limit" in rough.needs
+    assert "another" not in rough.needs
 
 
 def test_values_beyond_the_range_of_floats_do_not_overflow() -> None:

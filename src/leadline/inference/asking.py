@@ -15,11 +15,12 @@ from leadline.core.errors import OptionError, ResourceError
 from leadline.core.quantities import Kind, Quantity
 from leadline.inference.approximate import DAMPING, WAYS, Beliefs, roughly
 from leadline.inference.belief_propagation import is_forest, propagate
+from leadline.inference.budget import OTHERWISE, Budget
 from leadline.inference.elimination import eliminate, relevant
 from leadline.inference.factors import FactorGraph, Floats, Ints
-from leadline.inference.junction_tree import OTHERWISE, JunctionTree
+from leadline.inference.junction_tree import JunctionTree
 from leadline.inference.pruning import pruned
-from leadline.inference.sparse_tree import MOST_STATES, SparseTree
+from leadline.inference.sparse_tree import SparseTree
 from leadline.inference.trees import Tell, fitting_tree
 
 __all__ = ["METHODS", "Beliefs", "Likeliest", "believe", "likeliest", "sample_states"]
@@ -27,6 +28,7 @@ __all__ = ["METHODS", "Beliefs", "Likeliest", "believe", "likeliest", "sample_st
 METHODS = ("auto", "exact", *WAYS)
 _LITTLE, _SMALL = 2500, 1e6  # factors times questions, and bytes of tables, that numpy answers in no time
 _PATIENCE = 2e9  # states to walk through before other methods are tried: some minutes
+_UNSURE = 2e8  # the same where they may be in vain
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +89,11 @@ def believe(
     asked = list(range(len(graph.sizes)) if wanted is None else wanted)
     if method in ("auto", "exact"):
         try:
-            return _exactly(graph, seen, asked, tree, (limit, _patience(method)), tell)
-        except MemoryError as error:  # less may be had than the system tells
-            if method == "exact":
-                raise ResourceError(f"{error}; {OTHERWISE}") from error
-            needs = str(error)
-        except ResourceError as error:
-            if method == "exact":
-                raise
+            return _exactly(graph, seen, asked, tree, _budget(method, limit), tell)
+        except MemoryError as error:  # a ResourceError, or less may be had than the system tells
             needs, _, _ = str(error).partition(";")
+            if method == "exact":
+                raise ResourceError(f"{needs}; {OTHERWISE}") from error
         if tell is not None:
             tell(f"{needs}; approximating")
         return replace(roughly(graph, seen, asked, seed), needs=needs)
@@ -132,13 +130,14 @@ def likeliest(
             if tree is not None:
                 return Likeliest(*tree.maximise(seen), "exact", "junction tree")
             small = pruned(graph.given(seen))
-            fitting = fitting_tree(small.graph, limit, most_states=_patience(method))
+            fitting = fitting_tree(small.graph, _budget(method, limit))
             found, log_weight = fitting.maximise()
             x = np.array([seen.get(v, small.states[v][state]) for v, state in enumerate(found)])
             return Likeliest(x, log_weight, "exact", _told(fitting))
-        except ResourceError:
+        except MemoryError as error:
             if method == "exact":
-                raise
+                needs, _, _ = str(error).partition(";")
+                raise ResourceError(f"{needs}; {OTHERWISE}") from error
     elif method != "loopy":
         raise OptionError(f"method {method!r} finds no likeliest state; use 'exact' or 'loopy'")
     damping = 0.0 if is_forest(graph.given(seen)) else DAMPING
@@ -167,7 +166,7 @@ def sample_states(
     """
     graph.check_evidence(evidence)
     small = pruned(graph.given(evidence))
-    tree = fitting_tree(small.graph, limit, most_states=MOST_STATES)
+    tree = fitting_tree(small.graph, Budget(limit))
     x = tree.sample(uniforms(len(tree.cliques.own)))
     for v, states in enumerate(small.states):
         x[:, v] = evidence[v] if v in evidence else states[x[:, v]]
@@ -185,13 +184,10 @@ def _exactly(
     seen: Mapping[int, int],
     asked: list[int],
     tree: JunctionTree | None,
-    most: tuple[float | None, float],
+    budget: Budget,
     tell: Tell | None,
 ) -> Beliefs:
-    """Return exact beliefs: from the tree that there is, or by the way that suits one question.
-
-    It takes at most so many bytes, and states to walk through.
-    """
+    """Return exact beliefs: from the tree that there is, or by the way that suits one question."""
     if tree is not None:
         answer = tree.calibrate(seen, asked)
         marginals = {v: answer.marginals[v] for v in asked}
@@ -199,7 +195,7 @@ def _exactly(
         return Beliefs(marginals, weight, "exact", "junction tree")
     # evidence, and what cannot matter or cannot be, leave the graph before its cliques are sought
     small = pruned(relevant(graph, asked, seen).given(seen))
-    found, log_partition, told = _once(small.graph, asked, most, tell)
+    found, log_partition, told = _once(small.graph, asked, budget, tell)
     marginals = {
         v: np.eye(graph.sizes[v])[seen[v]] if v in seen else small.widened(v, found[v], graph.sizes[v])
         for v in asked
@@ -208,12 +204,11 @@ def _exactly(
 
 
 def _once(
-    graph: FactorGraph, asked: list[int], most: tuple[float | None, float], tell: Tell | None
+    graph: FactorGraph, asked: list[int], budget: Budget, tell: Tell | None
 ) -> tuple[Mapping[int, Floats], float, str]:
     """Return marginals and log Z: of little by elimination, which needs no compiled loops, else by a tree."""
-    limit, most_states = most
     if (1 + len(asked)) * len(graph.factors) <= _LITTLE:
-        small = _SMALL if limit is None else min(limit, _SMALL)
+        small = _SMALL if budget.memory is None else min(budget.memory, _SMALL)
         try:
             log_partition = eliminate(graph, limit=small).log_partition
             tables = {v: eliminate(graph, [v], limit=small).factor.table for v in asked}
@@ -221,14 +216,14 @@ def _once(
             pass
         else:
             return tables, log_partition, "variable elimination"
-    tree = fitting_tree(graph, limit, most_states=most_states, tell=tell)
+    tree = fitting_tree(graph, budget, tell=tell)
     answer = tree.calibrate(wanted=asked)
     return answer.marginals, answer.log_partition, _told(tree)
 
 
-def _patience(method: str) -> float:
-    """Return how many states may be walked through for an exact answer."""
-    return MOST_STATES if method == "exact" else _PATIENCE
+def _budget(method: str, limit: float | None) -> Budget:
+    """Return what an exact answer may take."""
+    return Budget(limit) if method == "exact" else Budget(limit, _PATIENCE, _UNSURE, probed=True)
 
 
 def _told(tree: JunctionTree | SparseTree) -> str:

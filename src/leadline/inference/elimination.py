@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from leadline.core.errors import DataError
+from leadline.inference.budget import checked_memory
 from leadline.inference.factors import Factor, FactorGraph, multiplied
-from leadline.inference.junction_tree import checked_memory
 from leadline.inference.orders import Order, find_cliques
 
 __all__ = ["Eliminated", "Path", "eliminate", "elimination_path", "relevant"]

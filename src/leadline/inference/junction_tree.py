@@ -17,14 +17,13 @@ Source:
 """
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from leadline.core.errors import DataError, ResourceError
+from leadline.core.errors import DataError
+from leadline.inference.budget import checked_memory
 from leadline.inference.factors import Factor, FactorGraph, Floats, Ints
 from leadline.inference.orders import Cliques, Order, find_cliques
 from leadline.inference.sweeps import (
@@ -40,71 +39,9 @@ from leadline.inference.sweeps import (
     trace,
 )
 
-__all__ = [
-    "OTHERWISE",
-    "Calibrated",
-    "JunctionTree",
-    "Sized",
-    "available_memory",
-    "checked_memory",
-    "told_need",
-    "told_size",
-]
+__all__ = ["Calibrated", "JunctionTree"]
 
-OTHERWISE = "use another method, as 'auto' does, or raise the limit"
 _BYTES = 8
-
-
-def available_memory() -> int:
-    """Return half the memory that is free now, in bytes: what an exact answer may take by default."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):
-        return 2 << 30
-
-
-class Sized(Protocol):
-    """What an order of elimination leads to: table entries in all, and variables of the largest less one."""
-
-    @property
-    def states(self) -> float:
-        """Return the number of table entries."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """Return the variables of the largest table, less one."""
-        ...
-
-
-def checked_memory(cliques: Sized, limit: float | None) -> None:
-    """Check that tables fit in `limit` bytes, or in half the free memory.
-
-    Raises:
-        ResourceError: If they do not; the message says what they would take.
-    """
-    most = available_memory() if limit is None else limit
-    need = cliques.states * _BYTES
-    if need > most:
-        raise ResourceError(f"{told_need(cliques)}, more than the limit of {told_size(most)}; {OTHERWISE}")
-
-
-def told_need(cliques: Sized, sparse: float | None = None) -> str:
-    """Return in words what an exact answer would take, and the bytes without states of weight zero."""
-    fewer = "" if sparse is None else f", {told_size(sparse)} without impossible states"
-    return (
-        f"an exact answer needs {told_size(cliques.states * _BYTES)} for tables of up to {cliques.width + 1} "
-        f"variables (treewidth at most {cliques.width}){fewer}"
-    )
-
-
-def told_size(count: float) -> str:
-    """Return a number of bytes in words."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} PB"
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,9 @@ Source:
 from collections.abc import Callable
 
 from leadline.core.errors import ResourceError
+from leadline.inference.budget import Budget, checked_memory, told_need, told_size
 from leadline.inference.factors import FactorGraph
-from leadline.inference.junction_tree import JunctionTree, checked_memory, told_need
+from leadline.inference.junction_tree import JunctionTree
 from leadline.inference.orders import find_cliques
 from leadline.inference.sparse_tree import SparseTree
 
@@ -20,38 +21,47 @@ _ENTRIES = 3  # entries of whole tables that take as long as one state of a walk
 
 
 def fitting_tree(
-    graph: FactorGraph, limit: float | None = None, *, most_states: float, tell: Tell | None = None
+    graph: FactorGraph, budget: Budget, *, tell: Tell | None = None
 ) -> JunctionTree | SparseTree:
     """Return a tree over a graph, calibrated by `calibrate(wanted=...)`.
 
     Args:
         graph: The factors, evidence and impossible states taken out (`pruned`).
-        limit: Most bytes it may take; half the free memory by default.
-        most_states: Most states to walk through where memory is short.
+        budget: What it may take.
         tell: Is called with what it takes, in words, before it takes more than 100 MB.
 
     Raises:
-        ResourceError: If neither tree fits; the message says what they would take.
+        ResourceError: If neither tree fits; the message says what they would take. Where it is not certain
+            that the tree of possible states fits, its answers may raise it still.
     """
     cliques = find_cliques(graph)
     large = cliques.states * 8 > _TOLD
     try:
-        checked_memory(cliques, limit)
+        checked_memory(cliques, budget.memory)
     except ResourceError as error:
         whole: ResourceError | None = error
     else:
         whole = None
     if large or whole is not None:
         try:
-            tree = SparseTree(graph, cliques, limit, most_states)
+            tree = SparseTree(graph, cliques, budget)
         except ResourceError as error:
             if whole is not None:
                 raise error from whole
         else:
-            if whole is not None or tree.states * _ENTRIES < cliques.states:
+            if whole is not None or (tree.certain and tree.states * _ENTRIES < cliques.states):
                 if tell is not None and large:
-                    tell(told_need(cliques, tree.memory))
+                    tell(_told(tree))
                 return tree
     if tell is not None and large:
         tell(told_need(cliques))
-    return JunctionTree(graph, cliques, limit)
+    return JunctionTree(graph, cliques, budget.memory)
+
+
+def _told(tree: SparseTree) -> str:
+    """Return in words what a tree of possible states takes."""
+    if tree.certain:
+        return told_need(tree.cliques, tree.memory)
+    return (
+        f"{told_need(tree.cliques)}; trying without impossible states, up to {told_size(tree.budget.bytes)}"
+    )

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from leadline.core import Categories, Diagram, Domain, OptionError, Quantity, ResourceError
 from leadline.core.errors import nearest, unknown_name
 from leadline.inference.asking import Beliefs, believe, likeliest, sample_states
+from leadline.inference.budget import checked_memory
 from leadline.inference.factors import FactorGraph
 from leadline.inference.gibbs_answers import IslandsError, gibbs_draws
 from leadline.inference.graphs import maximal_cliques
-from leadline.inference.junction_tree import JunctionTree, checked_memory
+from leadline.inference.junction_tree import JunctionTree
 from leadline.models.graphical.answers import Assignment, Marginals
 
 _KEPT = 2e8  # bytes of a tree that is kept from question to question
