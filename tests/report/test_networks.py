@@ -7,17 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Wedge
-from matplotlib.text import Annotation
 
 from leadline.cli import main
 from leadline.core import Categories, DataError, OptionError, VerbError
+from leadline.data import Dataset, Split
 from leadline.models.graphical.bayesian_network import BayesianNetwork
 from leadline.models.graphical.markov_random_field import MarkovRandomField
+from leadline.reports.boxes import cut
 from leadline.reports.drawing import png_bytes, svg
+from leadline.reports.factor_graphs import factor_graph
 from leadline.reports.layered import layered
-from leadline.reports.networks import compared_networks, factor_graph, network
+from leadline.reports.networks import compared_networks, network
 from leadline.reports.of_network import draw, network_block
 from tests.inference.test_graphs import random_dag
 
@@ -139,11 +142,88 @@ def test_crowded_variables_are_moved_apart_and_their_factors_drawn_small() -> No
 
 
 def test_observed_variables_of_a_factor_graph_are_marked() -> None:
-    figure = factor_graph(NAMES, [(0, 1), (2, 3)], STATES, [(0.5, 0.5)] * 4, {2: 1})
+    figure = factor_graph(NAMES, [(0, 1), (2, 3)], evidence={2: 1})
     marked = [patch.center for patch in figure.axes[0].patches if isinstance(patch, Circle)]
     rings = [patch.center for patch in figure.axes[0].patches if isinstance(patch, Wedge)]
     assert len(marked) == 1
-    assert marked[0] == rings[4]  # two shares a ring: that of c starts at 4
+    assert marked[0] == rings[2]
+
+
+def _boxes(figure: Figure) -> dict[str, FancyBboxPatch]:
+    """Return the box around each name."""
+    boxes = [patch for patch in figure.axes[0].patches if isinstance(patch, FancyBboxPatch)]
+    found = {}
+    for text in figure.axes[0].texts:
+        x, y = text.get_position()
+        for box in boxes:
+            across, up = x - box.get_x(), y - box.get_y()
+            if text.get_weight() == "bold" and 0 < across < box.get_width() and 0 < up < box.get_height():
+                found[text.get_text()] = box
+    return found
+
+
+def test_a_small_factor_graph_has_marginals_as_bars_and_nothing_on_anything_else() -> None:
+    scopes = [*itertools.combinations(range(7), 2), *((v,) for v in range(12)), (7, 8, 9), (9, 10, 11)]
+    names = [f"v{v}" for v in range(12)]
+    figure = factor_graph(names, scopes, [("no", "yes")] * 12, [(0.25, 0.75)] * 12, {3: 1})
+    boxes = _boxes(figure)
+    assert set(boxes) == set(names)
+    assert _texts(figure).count("75%") == 12
+    widths = {name for name, box in boxes.items() if box.get_linewidth() > 1}
+    assert widths == {"v3"}
+    corners = [
+        (b.get_x(), b.get_y(), b.get_x() + b.get_width(), b.get_y() + b.get_height()) for b in boxes.values()
+    ]
+    squares = [line.get_xydata()[0] for line in figure.axes[0].lines if line.get_marker() == "s"]
+    assert len(squares) == len(scopes)
+    corners += [(x - 0.07, y - 0.07, x + 0.07, y + 0.07) for x, y in squares]
+    for a, b in itertools.combinations(corners, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+    middles = {(round(a[0] + a[2], 6), round(a[1] + a[3], 6)) for a in corners}
+    ways = [line.get_xydata() for line in figure.axes[0].lines if len(line.get_xydata()) == 2]
+    assert len(ways) == sum(map(len, scopes))
+    assert {tuple(np.round(2 * end, 6)) for way in ways for end in way} == middles
+    (left, right), (low, high) = figure.axes[0].get_xlim(), figure.axes[0].get_ylim()
+    assert all(left < a[0] and a[2] < right and low < a[1] and a[3] < high for a in corners)
+
+
+def test_names_of_boxes_fit_and_stay_apart_when_they_are_cut() -> None:
+    long = [f"{'serum_' * 9}{v}{'_of_the_third_station' * 3}" for v in range(4)]
+    states = [tuple(f"{'between_' * 5}{s}{'_units' * 9}" for s in range(3))] * 4
+    figure = network(long, CHAIN, states, [(0.2, 0.3, 0.5)] * 4)
+    FigureCanvasAgg(figure).draw()
+    boxes = _boxes(figure)
+    assert len(boxes) == 4  # no two names look the same
+    assert all("…" in name for name in boxes)
+    drawn = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
+    labels = {text for text in drawn if text.startswith("betw")}
+    assert len(labels) == 3
+    for name, box in boxes.items():
+        assert drawn[name].width < box.get_window_extent().width
+    bars = [bar.get_window_extent() for bar in figure.axes[0].collections]
+    words = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(bar.overlaps(word) for bar in bars for word in words if bar.width > 0)
+
+
+def test_a_short_name_is_left_as_it_is_and_a_long_one_keeps_both_ends() -> None:
+    assert cut("abcdefghij", 10) == "abcdefghij"
+    assert cut("abcdefghijk", 10) == "abcde…hijk"
+
+
+def test_extra_edges_go_round_the_boxes_between_their_ends() -> None:
+    given = ((), (0,), (1,), (2,))
+    figure = compared_networks(NAMES, (given[0], given[1], given[2], (0, 2)), given)
+    extra = [
+        p for p in figure.axes[0].patches if isinstance(p, FancyArrowPatch) and p.get_linestyle() == "--"
+    ]
+    boxes = _boxes(figure)
+    assert len(extra) == 1
+    way = extra[0].get_path().interpolated(20).vertices
+    for name in "bc":
+        box = boxes[name]
+        inside = (way[:, 0] > box.get_x()) & (way[:, 0] < box.get_x() + box.get_width())
+        inside &= (way[:, 1] > box.get_y()) & (way[:, 1] < box.get_y() + box.get_height())
+        assert not inside.any()
 
 
 def long_chain(length: int = 80) -> BayesianNetwork:
@@ -186,11 +266,9 @@ def test_the_neighbourhood_of_variables_is_drawn_with_what_is_left_out() -> None
 def test_in_a_neighbourhood_of_factors_the_observed_variable_itself_is_marked() -> None:
     field = MarkovRandomField(Categories((2,) * 80), tuple((v, v + 1) for v in range(79)))
     figure = draw(field, evidence={"x27": 1, "x5": 0}, around=["x40"])  # x26 ... x54, numbered anew
-    marked = [patch.center for patch in figure.axes[0].patches if isinstance(patch, Circle)]
-    names = [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
-    assert len(names) == 29
-    assert len(marked) == 1
-    assert min(names, key=lambda name: math.dist(name.xy, marked[0])).get_text() == "x27"
+    boxes = _boxes(figure)
+    assert set(boxes) == {f"x{v}" for v in range(26, 55)}
+    assert [name for name, box in boxes.items() if box.get_linewidth() > 1] == ["x27"]
 
 
 def test_a_neighbourhood_too_large_for_bars_says_both_what_it_is_and_what_it_lacks() -> None:
@@ -241,6 +319,30 @@ def test_a_learned_network_is_drawn_over_the_given_one_by_name() -> None:
     assert legend is not None
     assert legend.get_texts()[0].get_text() == "found (4)"
     assert figure.axes[0].get_title().startswith("0 pairs")
+    assert "BIC" not in figure.axes[0].get_title()
+
+
+def test_a_learned_graph_has_its_score_beside_that_of_the_given_one() -> None:
+    names = ("c", "b", "a")  # the columns of the data stand in another order than the given network's
+    x = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 1, 1], [1, 0, 1]])
+    domain = Categories((2,) * 3, names, (("no", "yes"),) * 3)
+    data = Dataset("rows", domain, None, Split(x), Split(x[:1]), Split(x[:1]))
+    given = BayesianNetwork(Categories((2,) * 3, ("a", "b", "c"), domain.values), ((), (0,), ()))
+    figure = draw(BayesianNetwork(domain), against=given, data=data)
+    # c and b are 3:1, a is 2:2; given a, b is 2:0 and 1:1; half of log 4 a parameter
+    uneven, even = 3 * math.log(3 / 4) + math.log(1 / 4), 4 * math.log(1 / 2)
+    alone = 2 * uneven + even - 1.5 * math.log(4)
+    joined = uneven + even + 2 * math.log(1 / 2) - 2 * math.log(4)
+    assert figure.axes[0].get_title().splitlines()[1] == (
+        f"BIC on 4 training rows: learned {alone:.1f}, given {joined:.1f} nats"
+    )
+    other = Dataset("else", Categories((2,) * 3), None, Split(x), Split(x[:1]), Split(x[:1]))
+    assert "BIC" not in draw(given, against=given, data=other).axes[0].get_title()
+
+
+def test_a_variable_that_nothing_joins_is_said_to_stand_alone() -> None:
+    lone = BayesianNetwork(Categories((2,) * 3), ((), (0,), ()))
+    assert draw(lone, around=["x2"]).axes[0].get_title() == "x2, of 3 variables: no edge joins it to others"
 
 
 def test_what_cannot_be_drawn_gets_one_line() -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from leadline.cli import main
 from leadline.core import LeadlineError
 from leadline.core.randomness import generator_for
+from leadline.inference import chains
 from leadline.studies import StudyError, chain_convergence, langevin_bias
 from leadline.studies.traces import seed_interval, trace_figure
 
@@ -62,6 +63,22 @@ def test_traces_say_which_entries_disagree() -> None:
     assert "R-hat" in told[0]
     assert "disagree" in told[1]
     assert len(trace_figure(torch.ones(1, 10)).axes) == 2
+
+
+def test_of_many_entries_the_worst_are_traced_and_the_title_says_so() -> None:
+    x = torch.randn(9, 40, 11, generator=generator_for(1))
+    x[:, :, 10] += torch.arange(9.0)[:, None]  # its chains disagree most
+    figure = trace_figure(x)
+    told = [axis.get_title(loc="left") for axis in figure.axes[::2]]
+    assert len(told) == 8
+    assert told[-1].startswith("x[10]: ")
+    numbers = [int(title[2 : title.index("]")]) for title in told]
+    shrink = chains.r_hat(x.double())
+    assert numbers == sorted(shrink.argsort(descending=True)[:8].tolist())
+    assert figure.get_suptitle() == (
+        "8 of 11 entries, those with the largest R-hat; 6 of 9 chains; ESS and R-hat are of all"
+    )
+    assert trace_figure(x[:6, :, :8]).get_suptitle() == ""
 
 
 @pytest.mark.parametrize(

@@ -99,23 +99,29 @@ def draw(
     from leadline.cli.output import write_figure
     from leadline.reports import draw as drawn
 
-    shown = _model_of(model)
-    seen = evidence_of(shown, evidence, None)
-    other = None if against is None else _model_of(against)
+    shown = _asked_of(model)
+    seen = evidence_of(getattr(shown, "model", shown), evidence, None)
+    other = None if against is None else _asked_of(against)
     write_figure(drawn(shown, other, seen, around=names_in(around)), out)
 
 
 def _model_of(path: Path) -> Any:
     """Return the model in a file or of a run."""
+    found = _asked_of(path)
+    return getattr(found, "model", found)
+
+
+def _asked_of(path: Path) -> Any:
+    """Return the model in a file, or a run of one."""
     from leadline.core import DataError, VerbError
 
     if path.is_dir():
         from leadline.training import open_run
 
-        model = open_run(path).model
-        if not callable(getattr(model, "marginals", None)):
-            raise VerbError(f"{path} holds a {type(model).__name__}, which has no marginals to ask for")
-        return model
+        run = open_run(path)
+        if not callable(getattr(run.model, "marginals", None)):
+            raise VerbError(f"{path} holds a {type(run.model).__name__}, which has no marginals to ask for")
+        return run
     if not path.is_file():
         raise DataError(f"no file or run {path}")
     from leadline.models.graphical.reading import read_model

@@ -5,12 +5,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from leadline.core import Domain, Images, ShapeError
-from leadline.reports.drawing import figure_of, styled
-from leadline.reports.parts import Block, figure_block, samples_block
+from leadline.reports.drawing import figure_of, image, styled
+from leadline.reports.parts import Block, figure_block
+from leadline.reports.pictures import page_image
 
 __all__ = ["filters_block"]
 
 _MOST, _MOST_COLUMNS = 64, 64
+_ACROSS, _TILE, _WHITE = 8, 48, 255
 _TITLE = "Filters"
 
 
@@ -29,8 +31,9 @@ def filters_block(domain: Domain, filters: Tensor) -> Block:
         size = kept.abs().amax(1, keepdim=True).clamp(min=1e-12)
         grey = ((1 + kept / size) * 127.5).round().to(torch.uint8)
         caption = f"{told}. Bright is positive, dark negative, grey zero; each has its own scale."
-        pictures = Images(*domain.planes)
-        return samples_block(_TITLE, caption, pictures, grey.view(-1, *domain.planes))
+        x = grey.view(-1, *domain.planes)
+        data, width = page_image(Images(*domain.planes), x, _ACROSS, _TILE, _WHITE)  # zero is grey
+        return Block(_TITLE, caption, picture=image(data, f"{_TITLE}. {caption}", width), width=width)
     return figure_block(_TITLE, f"{told}. A row a unit, a column a dimension.", _map(kept[:, :_MOST_COLUMNS]))
 
 

@@ -1,25 +1,35 @@
 """`draw`: the graph of a graphical model with its marginals, or one graph over another.
 
 A graph too large to be read is drawn with names alone, or without them; what is left out is said above it.
+A learned graph over a given one has the distance between them above it, and with data the score of both.
 
 Symbols:
     d variables.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from leadline.core import Diagram, LeadlineError, OptionError, VerbError
+from leadline.core import Categories, Diagram, LeadlineError, OptionError, VerbError
 from leadline.core.errors import nearest
+from leadline.data import Dataset
 from leadline.inference.graphs import essential_graph
-from leadline.reports.networks import compared_networks, factor_graph, network
+from leadline.inference.structure import FamilyScore, Table
+from leadline.reports.factor_graphs import factor_graph
+from leadline.reports.networks import compared_networks, network
 from leadline.reports.parts import Block, figure_block
+from leadline.training import Run
 
 __all__ = ["draw", "network_block"]
+
+Graph = Sequence[Sequence[int]]
 
 _MOST_ON_A_PAGE = 60  # variables of a network with bars, and of one in a report
 _MOST_NAMED = 300  # variables of a factor graph that is drawn with their names
@@ -32,6 +42,7 @@ def draw(
     evidence: Mapping[Any, Any] | None = None,
     *,
     around: Sequence[str] | None = None,
+    data: Dataset | None = None,
 ) -> Figure:
     """Return a figure of a graphical model, or of what it has in common with another.
 
@@ -42,6 +53,8 @@ def draw(
         evidence: What is known, by names or numbers; marginals are given it.
         around: Names of variables: they are drawn with their neighbours (parents of a child are neighbours
             too) and with the neighbours of these, as long as there are no more than 30 variables.
+        data: Rows on whose training split two graphs get their score (BIC); those of the run by default,
+            if they are at hand.
 
     Raises:
         VerbError: If the model offers no diagram.
@@ -69,10 +82,29 @@ def draw(
         learned[place[v]] = tuple(place[u] for u in above)
     figure = compared_networks(other.names, learned, other.parents)
     apart = essential_graph(learned).distance(essential_graph(other.parents))
-    figure.axes[0].set_title(
+    told = (
         f"{apart} {'pair is' if apart == 1 else 'pairs are'} joined or directed otherwise, up to equivalence"
     )
-    return figure
+    return _titled(figure, [told, *_scores(model, data, other.names, learned, other.parents)])
+
+
+def _scores(
+    model: Any, data: Dataset | None, names: Sequence[str], learned: Graph, given: Graph
+) -> list[str]:
+    """Return a line with the score of two graphs over `names`; none without rows of these variables."""
+    if data is None and isinstance(model, Run):
+        with suppress(LeadlineError):
+            data = model.load_data()
+    if data is None or not isinstance(data.domain, Categories) or set(data.domain.columns) != set(names):
+        return []
+    order = [data.domain.columns.index(name) for name in names]
+    x = data.train.head(len(data.train)).x
+    whole = x[(x >= 0).all(1)][:, order] if isinstance(x, Tensor) else torch.empty(0)
+    if not len(whole):
+        return []
+    score = FamilyScore(Table(whole.numpy(), [data.domain.sizes[v] for v in order]))
+    mine, true = score.total(learned), score.total(given)
+    return [f"BIC on {len(whole):,} training rows: learned {mine:,.1f}, given {true:,.1f} nats"]
 
 
 def network_block(model: Any) -> Block:
@@ -87,7 +119,7 @@ def network_block(model: Any) -> Block:
             f"{len(found.names)} variables do not fit a page: `leadline draw` writes a file, "
             "whole or --around some"
         )
-    lone = "A circle a variable, a square a factor." if found.parents is None else "A box a variable."
+    lone = "A square is a factor." if found.parents is None else "A box a variable, an arrow from a parent."
     told = f"{lone} Marginals are {found.kind}." if found.marginals else lone
     return figure_block("Network", told, _alone(found))
 
@@ -107,10 +139,17 @@ def _alone(found: Diagram, told: str = "") -> Figure:
         lacking = f"{left} are left out"
         whole = f"{count} variables: {lacking}; the neighbourhood of some is drawn with them"
         told = f"{told}; {lacking}" if told else whole
-    if told:
-        figure.set_figheight(figure.get_figheight() + 0.4)
-        figure.set_figwidth(max(figure.get_figwidth(), 0.075 * len(told)))
-        figure.axes[0].set_title(told)
+    if found.marginals and not left.startswith("marginals") and found.kind not in ("", "exact"):
+        told = f"{told}; marginals are an {found.kind}" if told else f"marginals are an {found.kind}"
+    return _titled(figure, [told] if told else [])
+
+
+def _titled(figure: Figure, lines: Sequence[str]) -> Figure:
+    """Return a figure with lines above it, as wide as they are."""
+    if lines:
+        figure.set_figheight(figure.get_figheight() + 0.2 + 0.2 * len(lines))
+        figure.set_figwidth(max(figure.get_figwidth(), 0.4 + 0.085 * max(map(len, lines))))
+        figure.axes[0].set_title("\n".join(lines), fontsize=10)
     return figure
 
 
@@ -131,6 +170,9 @@ def _near(found: Diagram, around: Sequence[str]) -> tuple[Diagram, str]:
     else:
         ties, what = [{u, v} for v, above in enumerate(found.parents) for u in above], "edge"
     cut = sum(bool(tie & inside) and not tie <= inside for tie in ties)
+    if steps == 0:
+        lone = f"{', '.join(around)}, of {len(found.names)} variables"
+        return _part(found, kept), f"{lone}: no {what} joins {'it' if len(kept) == 1 else 'them'} to others"
     return _part(found, kept), (
         f"{len(kept)} of {len(found.names)} variables, within {steps} step{'s' * (steps != 1)} of "
         f"{', '.join(around)}; {cut} {what}{'s' * (cut != 1)} to others left out"

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _MOST_COLUMNS, _MOST_ROWS, _MOST_LINES, _MOST_TEXT = 10, 100, 12, 400
+_MOST_BESIDE = 6  # samples of a table that stands upright
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,16 @@ def samples_block(
     if isinstance(domain, (Vectors, Categories, Table)) and domain.dims <= _MOST_COLUMNS:
         cells = tuple(tuple(_values(domain, row)) for row in rows)
         return Block(title, caption, columns=_names(domain), rows=cells)
+    if isinstance(domain, (Vectors, Categories, Table)) and domain.dims <= _MOST_ROWS:
+        return _upright(title, caption, domain, rows[:_MOST_BESIDE])
     return Block(title, caption, texts=tuple(_cut(domain.show(row)) for row in rows))
+
+
+def _upright(title: str, caption: str, domain: Vectors | Categories | Table, x: Tensor) -> Block:
+    """Return a table of many columns with a line a column of the data, a column a sample."""
+    cells = zip(_names(domain), *(_values(domain, row) for row in x), strict=True)
+    heads = ("", *map(str, range(1, len(x) + 1)))
+    return Block(title, f"{caption} A column a sample, in order.".strip(), columns=heads, rows=tuple(cells))
 
 
 def _cut(text: str) -> str:

@@ -26,7 +26,9 @@ def grid_png(domain: Domain, x: Tensor, columns: int | None = None, scale: int |
     return _png(grid(domain, x, columns, scale))
 
 
-def grid(domain: Domain, x: Tensor, columns: int | None = None, scale: int | None = None) -> Tensor:
+def grid(
+    domain: Domain, x: Tensor, columns: int | None = None, scale: int | None = None, paper: int = _PAPER
+) -> Tensor:
     """Return raw samples side by side, row after row, with lines between: (n, c, h, w) -> (H, W, 3) uint8.
 
     Args:
@@ -34,6 +36,7 @@ def grid(domain: Domain, x: Tensor, columns: int | None = None, scale: int | Non
         x: Raw samples.
         columns: Samples in a row; about as many as rows by default.
         scale: Screen pixels a pixel; so many that a picture is about 48 wide by default.
+        paper: Level of the lines between, 0 to 255.
     """
     tiles = _colours(domain, x)  # (n, h, w, 3)
     n, h, w, _ = tiles.shape
@@ -44,11 +47,11 @@ def grid(domain: Domain, x: Tensor, columns: int | None = None, scale: int | Non
         factor -= 1
     tiles = tiles.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     high, wide = h * factor + _GAP, w * factor + _GAP
-    paper = torch.full((down * high - _GAP, across * wide - _GAP, 3), _PAPER, dtype=torch.uint8)
+    page = torch.full((down * high - _GAP, across * wide - _GAP, 3), paper, dtype=torch.uint8)
     for number, tile in enumerate(tiles):
         top, left = number // across * high, number % across * wide
-        paper[top : top + high - _GAP, left : left + wide - _GAP] = tile
-    return paper
+        page[top : top + high - _GAP, left : left + wide - _GAP] = tile
+    return page
 
 
 def _colours(domain: Domain, x: Tensor) -> Tensor:
@@ -63,10 +66,10 @@ def _colours(domain: Domain, x: Tensor) -> Tensor:
     return shades[:, :3].permute(0, 2, 3, 1)
 
 
-def page_image(domain: Domain, x: Tensor, columns: int, tile: int) -> tuple[bytes, int]:
+def page_image(domain: Domain, x: Tensor, columns: int, tile: int, paper: int = _PAPER) -> tuple[bytes, int]:
     """Return samples side by side for a page, and how wide to show them: photos smaller, as JPEG."""
     factor = max(1, math.ceil(tile / max(x.shape[-2:])))
-    pixels = grid(domain, x, columns, scale=factor)
+    pixels = grid(domain, x, columns, scale=factor, paper=paper)
     if x[0].numel() * len(x) < _PHOTO_BYTES:
         return _png(pixels), pixels.shape[1]
     picture = Image.fromarray(pixels.numpy())

@@ -85,10 +85,10 @@ def _perplexity(model: Any, data: Dataset) -> str:
     """Return a sentence on how well held-out words are predicted."""
     x = data.test.head(_JUDGED).x
     told, bound = model.perplexity(x), model.perplexity(x, samples=None)
+    error = "" if told.stderr is None else f", standard error {float(f'{told.stderr:.2g}'):g} over documents"
     return (
-        f" Perplexity per token of {len(x)} test documents: {told.value:.5g}"
-        f"{'' if told.stderr is None else f', standard error {told.stderr:.2g} over documents'}"
-        f" ({told.protocol}); at most {bound.value:.5g} by the {bound.protocol}."
+        f" Perplexity per token of {len(x)} test documents: {told.value:.5g}{error} ({told.protocol}); "
+        f"at most {bound.value:.5g} by the {bound.protocol}."
     )
 
 

@@ -108,7 +108,7 @@ def contrastive_divergence_bias(
     bias = {k: table[table["k"] == k]["bias"].tolist() for k in lengths}
     steps_down = [_falls(bias[a], bias[b]) for a, b in itertools.pairwise(lengths)]
     shares = [last / at_one for at_one, last in zip(bias[lengths[0]], bias[lengths[-1]], strict=True)]
-    value = over_seeds(shares, "bias / bias", f"k = {lengths[-1]} over k = {lengths[0]}")
+    value = over_seeds(shares, f"of the bias at k = {lengths[0]}", f"k = {lengths[-1]} over k = {lengths[0]}")
     return Finding(
         study="contrastive_divergence_bias",
         claim=f"On {source.name}, the bias of CD-k falls with every k in {', '.join(map(str, lengths))}.",
@@ -245,9 +245,11 @@ def _figure(finding: Finding) -> Figure:
     for _, rows in finding.table.groupby("seed"):
         axis.plot(rows["k"], rows["bias"], "o-", color="#1b6ca8", alpha=0.6, linewidth=1)
     axis.set_xscale("log")
-    bias = finding.table["bias"]
+    lengths, bias = sorted(set(finding.table["k"])), finding.table["bias"]
+    axis.set_xticks(lengths, [str(k) for k in lengths])
+    axis.minorticks_off()
     axis.set_yscale("symlog", linthresh=float(bias[bias > 0].min()) if bool((bias > 0).any()) else 1.0)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.5 * float(bias.max()) or 1.0)
     axis.set_xlabel("steps k of the chains")
     axis.set_ylabel("distance from the exact gradient")
     axis.set_title(f"{finding.claim}\n{finding.verdict.capitalize()}.", fontsize=9)

@@ -106,7 +106,7 @@ def layerwise_bound(
         study="layerwise_bound",
         claim=f"On {source.name}, each of {layers - 1} further layers raises the bound.",
         holds=all_of(verdicts),
-        value=quantities[0],
+        value=min(quantities, key=lambda gain: gain.value),  # the layer that decides
         controls=controls,
         table=table,
         protocol=f"{model}, widths {width} and {source.domain.dims}, {steps:,} steps a layer, {TRAINING}, "

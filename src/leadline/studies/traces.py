@@ -24,8 +24,10 @@ _MOST_ENTRIES = 8
 def trace_figure(draws: Tensor, names: Sequence[str] | None = None) -> Figure:
     """Return traces of chains with their ESS and R-hat, and how their draws are spread, a row an entry.
 
+    Of many entries the eight with the largest R-hat are shown, of many chains six; the title says so.
+
     Args:
-        draws: (chain, draw) or (chain, draw, *shape); six chains and eight entries at most are shown.
+        draws: (chain, draw) or (chain, draw, *shape).
         names: Name of each entry.
 
     Raises:
@@ -37,15 +39,30 @@ def trace_figure(draws: Tensor, names: Sequence[str] | None = None) -> Figure:
     known = [f"x[{i}]" for i in range(x.shape[2])] if names is None else list(names)
     if len(known) != x.shape[2]:
         raise ShapeError(f"{x.shape[2]} entries need as many names, got {len(known)}")
-    rows = min(x.shape[2], _MOST_ENTRIES)
+    shown = list(range(x.shape[2]))
+    if len(shown) > _MOST_ENTRIES:
+        worst = chains.r_hat(x).nan_to_num(torch.inf).argsort(descending=True)
+        shown = sorted(worst[:_MOST_ENTRIES].tolist())
+    rows = len(shown)
     figure = Figure(figsize=(7.6, 0.5 + 1.7 * rows), layout="constrained")
+    figure.suptitle(_left_out(x, rows), fontsize=8, x=0.01, ha="left")
     axes = figure.subplots(rows, 2, squeeze=False, width_ratios=(3.2, 1))
-    for row in range(rows):
-        _trace(axes[row, 0], x[..., row], known[row])
-        _spread(axes[row, 1], x[..., row])
+    for row, entry in enumerate(shown):
+        _trace(axes[row, 0], x[..., entry], known[entry])
+        _spread(axes[row, 1], x[..., entry])
     axes[rows - 1, 0].set_xlabel("draw")
     axes[rows - 1, 1].set_xlabel("share of draws")
     return figure
+
+
+def _left_out(x: Tensor, rows: int) -> str:
+    """Return what a figure of `rows` entries shows of draws (chain, draw, entry); empty if all."""
+    told = []
+    if rows < x.shape[2]:
+        told.append(f"{rows} of {x.shape[2]} entries, those with the largest R-hat")
+    if len(_COLOURS) < len(x):
+        told.append(f"{len(_COLOURS)} of {len(x)} chains; ESS and R-hat are of all")
+    return "; ".join(told)
 
 
 def convergence_figure(finding: "Finding") -> Figure:
