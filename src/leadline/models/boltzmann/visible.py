@@ -2,46 +2,35 @@ r"""From raw samples to visible units and back.
 
 Bits are binary units. Real columns are standardised. Levels of a picture get uniform noise, u = (x + e) / q,
 so that log p(x) >= E log p(u). Then either u in [0, 1) is stretched to unit variance ("standard"), or each
-pixel goes through its own histogram H of the training split ("gaussianised"):
-
-    v = Phi^-1(C),        C = sum_{k < x} H(k) + e H(x),        log |dv / dx| = log H(x) - log phi(v)
-
-so that under independent histograms the units are unit normals exactly, whatever walls and spikes the pixel
-has, and a machine that is N(0, I) has the likelihood of the histograms: learning adds what pixels say of
-each other. Every level is counted once more than it was seen.
+pixel goes through its own histogram to a unit normal ("gaussianised", see `leadline.nets.marginals`).
 
 Symbols:
-    n samples, D visible units v (n, D), u real coordinates, e noise in [0, 1), q levels, H (D, q) histograms,
-    Phi and phi the distribution and density of a unit normal, S draws of noise.
+    n samples, D visible units v (n, D), u real coordinates, e noise in [0, 1), q levels, S draws of noise.
 
 Source:
     Theis, van den Oord and Bethge (2016), A note on the evaluation of generative models, section 3.1.
-    The marginal map: Chen and Gopinath (2000), Gaussianization, NIPS, section 3.
 """
 
 import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from leadline.core import Bits, Domain, DomainError, Images, OptionError, Vectors
 from leadline.core.errors import unknown_name
 from leadline.core.randomness import uniform, uniform_of_rows
 from leadline.nets.boltzmann import BernoulliLayer, BoltzmannLayer, GaussianLayer
+from leadline.nets.marginals import Marginals
 
-__all__ = ["PIXELS", "SCALES", "Visible"]
+__all__ = ["SCALES", "Visible"]
 
-PIXELS = ("gaussianised", "standard")
 SCALES = ("learned", "unit")
 Score = Callable[[Tensor], Tensor]
 _SPREAD = 12**-0.5  # standard deviation of the uniform distribution on [0, 1)
-_COUNTED_AT_ONCE = 1000
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-_LEAST = 1e-12  # least distance of C from 0 and 1: seven standard deviations
 
 
-class Visible(nn.Module):
+class Visible(Marginals):
     """How samples of a domain become visible units.
 
     Args:
@@ -52,30 +41,10 @@ class Visible(nn.Module):
         OptionError: If `pixels` is not one of `PIXELS`.
     """
 
-    converged = True  # one sweep is all
-    enough = 20_000  # samples to count
-    cumulative: Tensor | None
-
     def __init__(self, domain: Domain, pixels: str = "gaussianised") -> None:
-        super().__init__()
-        self.domain = domain.require(Bits, Images, Vectors)
-        if pixels not in PIXELS:
-            raise unknown_name("pixels", pixels, PIXELS)
-        # for each pixel the number of samples below each level, one added to each: (D, q + 1)
-        counted = isinstance(domain, Images) and pixels == "gaussianised"
-        blank = torch.arange(domain.levels + 1, dtype=torch.int32) if isinstance(domain, Images) else None
-        self.register_buffer(
-            "cumulative", blank.repeat(domain.dims, 1) if counted and blank is not None else None
-        )
-
-    def make_room(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Be "standard" if no histograms were saved, given shapes by name."""
-        if "cumulative" not in shapes:
-            self.cumulative = None
-
-    def stages(self) -> list[nn.Module]:
-        """Return what is to be learned before all else: itself, where pixels have histograms."""
-        return [self] if self.gaussianised else []
+        domain.require(Bits, Images, Vectors)
+        super().__init__(domain.dims, domain.levels if isinstance(domain, Images) else 0, pixels)
+        self.domain = domain
 
     def sweep(self, x: Tensor) -> float:
         """Count the levels of each pixel, and return the mean log-likelihood of samples (n, *shape), in nats.
@@ -83,20 +52,9 @@ class Visible(nn.Module):
         Raises:
             DomainError: If the units are not gaussianised pixels.
         """
-        if self.cumulative is None:
+        if not self.gaussianised:
             raise DomainError(f"only gaussianised pixels have histograms to learn, not {self.domain}")
-        D, q = self.domain.dims, self.cumulative.shape[1] - 1
-        counts = torch.ones(D * q, dtype=torch.int64, device=x.device)
-        first = torch.arange(D, device=x.device) * q
-        for rows in x.flatten(1).split(_COUNTED_AT_ONCE):
-            counts += torch.bincount((rows.long() + first).flatten(), minlength=D * q)
-        held = counts.view(D, q)
-        self.cumulative[:, 1:] = held.cumsum(1).to(self.cumulative)
-        return float(((held - 1) * (held / held.sum(1, keepdim=True)).log()).sum()) / max(len(x), 1)
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Return the samples as they are: the layers above draw their own noise."""
-        return x
+        return super().sweep(x)
 
     @property
     def binary(self) -> bool:
@@ -112,11 +70,6 @@ class Visible(nn.Module):
     def noisy(self) -> bool:
         """Return whether the units of a sample depend on noise."""
         return isinstance(self.domain, Images)
-
-    @property
-    def gaussianised(self) -> bool:
-        """Return whether the units went through the histograms of their pixels."""
-        return self.cumulative is not None
 
     def layer(
         self, hidden: int, chains: int = 0, scale: str = "learned", *, centred: bool = False
@@ -137,20 +90,16 @@ class Visible(nn.Module):
         rows = self.domain.checked(x)
         if self.binary:
             return rows.flatten(1).to(like)
-        if self.cumulative is not None:
-            below, mass = self._cell(rows, self.cumulative)
-            place = 0.5 if noise is None else noise.flatten(1).to(mass)
-            return torch.special.ndtri((below + place * mass).clamp(_LEAST, 1 - _LEAST)).to(like)
+        if self.gaussianised:
+            return self.of_levels(rows, noise).to(like)
         within = None if noise is None or not self.noisy else noise.reshape(-1, *self.domain.shape)
         u = self.domain.continuous(rows, within, like).flatten(1)
         return (u - 0.5) / _SPREAD if self.noisy else u
 
     def log_volume(self, x: Tensor, v: Tensor) -> Tensor:
         """Return what log p(v) of the visible units v (n, D) of x lacks to log p(x), in nats: -> (n,)."""
-        if self.cumulative is not None:
-            _, mass = self._cell(self.domain.checked(x), self.cumulative)
-            log_normal = -0.5 * v.double().square() - _HALF_LOG_2PI
-            return (mass.log() - log_normal).sum(1).to(v)
+        if self.gaussianised:
+            return self.log_slope(self.domain.checked(x), v)
         if self.binary:
             return v.new_zeros(len(v))
         stretch = math.log(_SPREAD) * self.domain.dims if self.noisy else 0.0
@@ -200,17 +149,7 @@ class Visible(nn.Module):
 
     def raw(self, v: Tensor) -> Tensor:
         """Return raw samples of visible units: (n, D) -> (n, *shape)."""
-        if self.cumulative is None:
-            shaped = v.view(-1, *self.domain.shape)
-            return self.domain.quantize(shaped * _SPREAD + 0.5 if self.noisy else shaped)
-        total = self.cumulative[0, -1]
-        place = torch.special.ndtr(v.double()).T.contiguous() * total  # (D, n)
-        level = torch.searchsorted(self.cumulative[:, 1:-1].double().contiguous(), place, right=True)
-        return level.T.reshape(-1, *self.domain.shape).to(self.domain.dtype)
-
-    def _cell(self, x: Tensor, ladder: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mass of the levels below x and of x itself: (n, *shape) -> (n, D), (n, D)."""
-        level = x.flatten(1).to(ladder.device, torch.int64).T  # (D, n)
-        below, top = ladder.gather(1, level).T.double(), ladder.gather(1, level + 1).T.double()
-        total = ladder[0, -1]
-        return below / total, (top - below) / total
+        if self.gaussianised:
+            return self.levels_of(v).reshape(-1, *self.domain.shape).to(self.domain.dtype)
+        shaped = v.view(-1, *self.domain.shape)
+        return self.domain.quantize(shaped * _SPREAD + 0.5 if self.noisy else shaped)
