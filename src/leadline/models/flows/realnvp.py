@@ -3,8 +3,8 @@ r"""RealNVP: an invertible network of affine couplings, hence an exact density o
     log p(u) = log N(f(u); 0, I) + log |det df/du|
 
 Real vectors are scored exactly. Levels of pictures and bits are spread over their cell by uniform noise e
-and then pass a logit, which gives a bound on the probability of raw values that tightens with the number
-of draws:
+and then pass a logit, or pixels go through their own histograms to unit normals (`nets.marginals`). That
+gives a bound on the probability of raw values that tightens with the number of draws:
 
     u = logit(alpha + (1 - 2 alpha) (x + e) / levels)
     log p(x) >= E log (1/S) sum_s p((x + e_s) / levels) - d log(levels)
@@ -35,6 +35,7 @@ from leadline.core.errors import checked_codes
 from leadline.core.randomness import normal, uniform, uniform_of_rows
 from leadline.nets.architecture import is_convolutional
 from leadline.nets.coupling import DenseFlow, PictureFlow
+from leadline.nets.marginals import Marginals
 
 __all__ = ["RealNVP"]
 
@@ -55,9 +56,12 @@ class RealNVP(nn.Module):
         domain: What one sample is.
         flow: Invertible network with `forward` (n, *) -> codes (n, d) and log |det| (n,), and `inverse`.
             It takes (n, c, h, w) if it is a `PictureFlow`, else (n, d).
+        pixels: "gaussianised" takes each pixel of a picture through its own histogram of the training split
+            to a unit normal; "standard" is the logit.
 
     Raises:
         DomainError: If the values have no real coordinates.
+        OptionError: If `pixels` is neither.
 
     Example:
         >>> from leadline.core import Signature, Vectors
@@ -69,9 +73,10 @@ class RealNVP(nn.Module):
 
     invertible = True
 
-    def __init__(self, domain: Domain, flow: DenseFlow | PictureFlow) -> None:
+    def __init__(self, domain: Domain, flow: DenseFlow | PictureFlow, *, pixels: str = "standard") -> None:
         super().__init__()
         self.domain = domain.require(Vectors, Images, Bits)
+        self.marginals = Marginals(domain.dims, domain.levels if isinstance(domain, Images) else 0, pixels)
         self.flow = flow
 
     @classmethod
@@ -85,6 +90,7 @@ class RealNVP(nn.Module):
         scales: int | None = None,
         channels: int = 32,
         blocks: int = 1,
+        pixels: str = "standard",
     ) -> "RealNVP":
         """Return a model for vectors, pictures or bits.
 
@@ -97,15 +103,16 @@ class RealNVP(nn.Module):
             scales: Number of scales of a convolutional flow, as many as the sides allow if None.
             channels: Channels of the networks of a convolutional flow.
             blocks: Residual blocks of these networks.
+            pixels: "gaussianised" or "standard".
         """
         domain = data.domain.require(Vectors, Images, Bits)
         if min(couplings, channels, *hidden) < 1 or blocks < 0 or (scales is not None and scales < 1):
             raise OptionError("couplings, hidden, channels and scales must be at least 1, blocks at least 0")
         planes = domain.planes
         if planes is not None and is_convolutional(_feasible(architecture, planes), planes):
-            return cls(domain, PictureFlow(planes, scales, couplings, channels, blocks))
+            return cls(domain, PictureFlow(planes, scales, couplings, channels, blocks), pixels=pixels)
         is_convolutional(architecture, planes)  # refuses what the domain cannot have
-        return cls(domain, DenseFlow(_fields(domain.shape), couplings, hidden))
+        return cls(domain, DenseFlow(_fields(domain.shape), couplings, hidden), pixels=pixels)
 
     @property
     def density(self) -> Density:
@@ -114,11 +121,15 @@ class RealNVP(nn.Module):
             return Density()
         return Density("lower bound", f"importance-weighted uniform dequantisation, {_DRAWS} draws")
 
+    def stages(self) -> list[nn.Module]:
+        """Return what is learned before the flow: the histograms of pixels, if it reads them."""
+        return self.marginals.stages()
+
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean of minus the bound on log p(x) with one draw of noise a row, in nats, shape ()."""
         like = next(self.parameters())
         noise = None if self._real else torch.rand(batch.x.shape, dtype=like.dtype, device=like.device)
-        return -self._density_at(self.domain.continuous(batch.x, noise, like)).mean()
+        return -self._density_at(batch.x, noise).mean()
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of x, shape (n, *shape)."""
@@ -141,11 +152,13 @@ class RealNVP(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the code of the middle of each cell: (n, *shape) -> (n, d)."""
-        return self._codes(self.domain.continuous(x, None, next(self.parameters())))[0]
+        return self._codes(self._coordinates(x, None)[0])[0]
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the raw sample of each code: (n, d) -> (n, *shape)."""
         y = self.flow.inverse(checked_codes(z, self.domain.dims)).view(-1, *self.domain.shape)
+        if self.marginals.gaussianised:
+            return self.marginals.levels_of(y.flatten(1)).view_as(y).to(self.domain.dtype)
         return self.domain.quantize(y if self._real else (y.sigmoid() - _ALPHA) / (1 - 2 * _ALPHA))
 
     @property
@@ -156,30 +169,43 @@ class RealNVP(nn.Module):
         """Return log p(x) or its bound: (n, *shape) -> (n,)."""
         like = next(self.parameters())
         if self._real:
-            return self._density_at(self.domain.continuous(x, None, like))
+            return self._density_at(x, None)
         shape = (samples, len(x), self.domain.dims)
         noise = (
             uniform_of_rows(x, shape[2], samples) if generator is None else uniform(shape, like, generator)
         )
         noise = noise.to(like).view(-1, *self.domain.shape)
         # (S, n, *shape) -> (S n, *shape) and back
-        u = self.domain.continuous(x.repeat(samples, *(1,) * (x.dim() - 1)), noise, like)
-        return self._density_at(u).view(samples, -1).logsumexp(0) - math.log(samples)
+        repeated = x.repeat(samples, *(1,) * (x.dim() - 1))
+        return self._density_at(repeated, noise).view(samples, -1).logsumexp(0) - math.log(samples)
 
-    def _density_at(self, u: Tensor) -> Tensor:
-        """Return log p of raw values at coordinates in their cell, in nats: (n, *shape) -> (n,)."""
+    def _density_at(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        """Return log p of raw values at a place in their cell, in nats: two of (n, *shape) -> (n,)."""
+        u, log_slope = self._coordinates(x, noise)
         z, log_det = self._codes(u)
-        return log_det - 0.5 * z.square().sum(1) + (self.domain.log_volume - 0.5 * z.shape[1] * _LOG_2PI)
+        return log_det + log_slope - 0.5 * z.square().sum(1) - 0.5 * z.shape[1] * _LOG_2PI
+
+    def _coordinates(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return real coordinates u and log |du/dx|, of cell middles without noise: -> (n, *shape), (n,)."""
+        like, rows = next(self.parameters()), self.domain.checked(x)
+        if self.marginals.gaussianised:
+            v = self.marginals.of_levels(rows, noise).to(like)
+            return v.view(-1, *self.domain.shape), self.marginals.log_slope(rows, v)
+        u = self.domain.continuous(rows, noise, like)
+        return u, u.new_full((len(u),), self.domain.log_volume)
 
     def _codes(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return codes and log |det dz/du|: (n, *shape) -> (n, d), (n,)."""
         if self._real:
             return self.flow(u)
+        picture = isinstance(self.flow, PictureFlow)
+        if self.marginals.gaussianised:
+            return self.flow(u if picture else u.flatten(1))
         inside = (_ALPHA + (1 - 2 * _ALPHA) * u).flatten(1)
         y = inside.logit()
         # d logit(p) / dp = 1 / (p (1 - p)) = exp(softplus(y) + softplus(-y))
         log_det = (F.softplus(y) + F.softplus(-y)).sum(1) + self.domain.dims * math.log(1 - 2 * _ALPHA)
-        z, more = self.flow(y.view_as(u) if isinstance(self.flow, PictureFlow) else y)
+        z, more = self.flow(y.view_as(u) if picture else y)
         return z, log_det + more
 
 
