@@ -107,6 +107,24 @@ class Marginals(nn.Module):
         place = torch.special.ndtr(v.double()).T.contiguous() * ladder[0, -1]  # (D, n)
         return torch.searchsorted(ladder[:, 1:-1].double().contiguous(), place, right=True).T
 
+    def ends(self) -> Tensor:
+        """Return the ends of the cells of each pixel, in units, at most seven: (D, q + 1), float64."""
+        ladder = self._ladder
+        return torch.special.ndtri((ladder.double() / ladder[0, -1]).clamp(_LEAST, 1 - _LEAST))
+
+    def ends_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both ends of the cell of each level, as `ends` does: (n, *) -> two of (n, D), float64."""
+        ends = self.ends()
+        level = x.flatten(1).to(ends.device, torch.int64).T  # (D, n)
+        return ends.gather(1, level).T, ends.gather(1, level + 1).T
+
+    def column(self, pixel: int) -> "Marginals":
+        """Return the map of one pixel, with the histogram of now."""
+        held = self._ladder[pixel : pixel + 1]
+        one = Marginals(1, held.shape[1] - 1).to(held.device)
+        one.cumulative = held.clone()
+        return one
+
     @property
     def _ladder(self) -> Tensor:
         """Return the cumulative counts.

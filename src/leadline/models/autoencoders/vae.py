@@ -16,6 +16,7 @@ Source:
     Burda, Grosse and Salakhutdinov (2016), Importance Weighted Autoencoders, ICLR, equation 8.
 
 Departs from the source:
+    Pixels may go through their own histograms to unit normals before anything else (`nets.marginals`).
     The encoder's log-scale is kept in [-7, 7], so that an outlier cannot overflow.
     Noise of the bounds is a function of the row unless a generator is given: scores repeat.
 """
@@ -28,12 +29,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from leadline.core import Batch, Density, Described, Domain, OptionError
+from leadline.core import Batch, Density, Described, Domain, Images, OptionError
 from leadline.core.errors import checked_codes
+from leadline.core.likelihoods import Likelihood
 from leadline.core.randomness import normal, normal_of_rows
+from leadline.models.autoencoders.cells import CellNormal
 from leadline.nets.architecture import is_convolutional
 from leadline.nets.convolution import ConvDecoder, ConvEncoder
 from leadline.nets.dense import dense
+from leadline.nets.marginals import Marginals
 
 __all__ = ["VAE", "divergence"]
 
@@ -58,9 +62,11 @@ class VAE(nn.Module):
         decoder: Network (n, k) -> the parameters of the likelihood, (n, P) or (n, c * P / d, h, w).
         latent: Number k of latent variables, at least 1.
         likelihood: Name of the domain's likelihood head, its default if None.
+        pixels: "gaussianised" takes each pixel of a picture through its own histogram of the training split
+            to a unit normal, and makes p(x | z) normal there; "standard" leaves all to the likelihood.
 
     Raises:
-        OptionError: If the domain has no such head.
+        OptionError: If the domain has no such head, or one is named beside gaussianised pixels.
 
     Example:
         >>> from leadline.core import Bits, Signature
@@ -80,11 +86,14 @@ class VAE(nn.Module):
         decoder: nn.Module,
         latent: int,
         likelihood: str | None = None,
+        *,
+        pixels: str = "standard",
     ) -> None:
         super().__init__()
         self.domain = domain
         self.latent = latent
-        self.likelihood = domain.likelihood(likelihood)
+        self.marginals = Marginals(domain.dims, domain.levels if isinstance(domain, Images) else 0, pixels)
+        self.likelihood = _head(domain, likelihood, self.marginals)
         self.register_buffer("like", torch.empty(0), persistent=False)
         self.encoder = encoder
         self.decoder = decoder
@@ -99,6 +108,7 @@ class VAE(nn.Module):
         channels: tuple[int, ...] = (32, 64, 128),
         architecture: str = "auto",
         likelihood: str | None = None,
+        pixels: str = "standard",
     ) -> "VAE":
         """Return a model for any domain that has features and a likelihood.
 
@@ -110,16 +120,31 @@ class VAE(nn.Module):
             architecture: "dense", "conv" (pictures only), or "auto": convolutional for pictures whose
                 sides have at least 16 pixels.
             likelihood: Name of the domain's likelihood head, its default if None.
+            pixels: "gaussianised" or "standard".
         """
         domain = data.domain
-        head = domain.likelihood(likelihood)
+        counted = isinstance(domain, Images) and pixels == "gaussianised"
+        parameters = 2 * domain.dims if counted else domain.likelihood(likelihood).parameters
         if latent < 1:
             raise OptionError(f"latent must be at least 1, got {latent}")
         if is_convolutional(architecture, domain.planes):
-            coders = _convolutional(domain, latent, channels, head.parameters)
+            coders = _convolutional(domain, latent, channels, parameters)
         else:
-            coders = _dense(domain, latent, hidden, head.parameters)
-        return cls(domain, *coders, latent, likelihood)
+            coders = _dense(domain, latent, hidden, parameters)
+        return cls(domain, *coders, latent, likelihood, pixels=pixels)
+
+    def make_room(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Keep to the domain's likelihood if no histograms were saved, given shapes by name."""
+        if "marginals.cumulative" in shapes or not self.marginals.gaussianised:
+            return
+        self.marginals.cumulative = None
+        self.likelihood = self.domain.likelihood()
+        for name, parameter in self.decoder.named_parameters():  # as many outputs as that likelihood reads
+            parameter.data = parameter.new_zeros(shapes.get(f"decoder.{name}", parameter.shape))
+
+    def stages(self) -> list[nn.Module]:
+        """Return what is learned before the networks: the histograms of pixels, if they read them."""
+        return self.marginals.stages()
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean of -ELBO of `batch.x` with one draw of z a row, in nats, shape ()."""
@@ -164,7 +189,11 @@ class VAE(nn.Module):
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-scale of q(z | x): (n, *shape) -> two of (n, k)."""
-        mean, log_scale = self.encoder(self.domain.features(x, self.like)).chunk(2, -1)
+        if self.marginals.gaussianised:
+            read = self.marginals.of_levels(self.domain.checked(x)).to(self.like)
+        else:
+            read = self.domain.features(x, self.like)
+        mean, log_scale = self.encoder(read).chunk(2, -1)
         return mean, F.hardtanh(log_scale, -7.0, 7.0)  # a clamp whose gradient is one kernel
 
     def conditional(self, z: Tensor) -> Tensor:
@@ -196,6 +225,15 @@ class VAE(nn.Module):
             ]
             ratio = (0.5 * (noise.square() - z.square()) + log_scale).sum(-1)
             yield torch.cat(fits), ratio, divergence(mean, log_scale)
+
+
+def _head(domain: Domain, likelihood: str | None, marginals: Marginals) -> Likelihood:
+    """Return the head of gaussianised pixels, or the domain's own."""
+    if not (marginals.gaussianised and isinstance(domain, Images)):
+        return domain.likelihood(likelihood)
+    if likelihood is not None:
+        raise OptionError(f"gaussianised pixels have a likelihood of their own, not {likelihood!r}")
+    return CellNormal(domain, marginals)
 
 
 def _noise(x: Tensor, mean: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:
