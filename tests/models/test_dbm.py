@@ -20,8 +20,8 @@ def states(units: int) -> Tensor:
     return torch.tensor(list(itertools.product([0.0, 1.0], repeat=units)), dtype=torch.float64)
 
 
-def machine(sizes: tuple[int, ...], scale: float = 1.0, **options: int) -> DBM:
-    model = DBM(Bits((sizes[0],)), sizes[1:], centred=False, **options).double()
+def machine(sizes: tuple[int, ...], scale: float = 1.0, *, pretrained: bool = False, **options: int) -> DBM:
+    model = DBM(Bits((sizes[0],)), sizes[1:], centred=False, pretrained=pretrained, **options).double()
     source = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -95,7 +95,7 @@ def test_the_gradient_of_the_loss_is_the_hand_written_update() -> None:
     data = states(4)[[0, 5, 9]]
     model.loss(Batch(data)).backward()
     with torch.no_grad():
-        m = model._mean_field(data)
+        m = model._mean_field(data, 2)
         v, top = model.chain.split((4, 2), 1)
         h = (v @ model.weights[0] + top @ model.weights[1].T + model.biases[1]).sigmoid()
         wanted = [v.T @ h / 7 - m[0].T @ m[1] / 3, h.T @ top / 7 - m[1].T @ m[2] / 3]
@@ -117,6 +117,25 @@ def test_long_chains_give_the_gradient_of_the_bound() -> None:
         assert float((parameter.grad - gradient).abs().max()) < 4 * 0.5 / math.sqrt(40_000)
 
 
+def test_the_loss_takes_two_sweeps_and_a_bound_all() -> None:
+    models = [machine((4, 3, 2), sweeps=sweeps, chains=7).eval() for sweeps in (1, 2, 20)]
+    figures = []
+    for model in models:
+        torch.manual_seed(0)
+        figures.append(model.loss(Batch(states(4))).item())
+    assert figures[0] != figures[1] == figures[2]
+    with torch.no_grad():
+        one, two, all_of_them = (model._unnormalised(states(4)).sum() for model in models)
+    assert one < two < all_of_them
+
+
+def test_what_is_recommended_lets_weights_decay_only_where_they_would_grow_without_end() -> None:
+    domain = Bits((4,))
+    assert "weight_decay" not in DBM(domain, (3, 2)).recommended
+    assert DBM(domain, (3, 2), centred=False).recommended["weight_decay"] > 0
+    assert DBM(domain, (3, 2), pretrained=True).recommended["weight_decay"] > 0
+
+
 def test_samples_have_the_exact_probabilities(generator: torch.Generator) -> None:
     model, n = machine((3, 2, 2)), 20_000
     x = model.sample(n, generator, steps=60)
@@ -126,7 +145,8 @@ def test_samples_have_the_exact_probabilities(generator: torch.Generator) -> Non
 
 
 def test_pretraining_doubles_what_a_layer_will_hear_from_its_other_side() -> None:
-    model = machine((4, 3, 3, 2))
+    assert not machine((4, 3, 3, 2)).stages()
+    model = machine((4, 3, 3, 2), pretrained=True)
     v, h = states(4), states(3)
     first, second, third = model.stages()
     assert torch.allclose(first.encode(v), (2 * v @ model.weights[0] + model.biases[1]).sigmoid())  # type: ignore[operator]
@@ -190,7 +210,7 @@ def test_mean_field_begins_on_a_pass_up_that_doubles_what_inner_layers_hear() ->
 
 
 def test_in_evaluation_the_loss_is_minus_the_log_pseudo_likelihood_of_the_bound() -> None:
-    model, row, n = machine((4, 3, 2)).eval(), 11, 20_000
+    model, row, n = machine((4, 3, 2), sweeps=2).eval(), 11, 20_000
     bound = model.log_prob(states(4)).detach()
     others = [row ^ (1 << place) for place in range(4)]  # the states that differ from row in one bit
     each = torch.stack([bound[row] - torch.logaddexp(bound[row], bound[other]) for other in others])
@@ -208,7 +228,7 @@ def test_the_centred_gradient_is_that_of_the_means_of_mean_field() -> None:
         torch.manual_seed(0)
         each.loss(Batch(data)).backward()
         gradients.append([parameter.grad for parameter in (*each.weights, *each.biases)])
-    means = [state.mean(0).detach() for state in plain._mean_field(data)]
+    means = [state.mean(0).detach() for state in plain._mean_field(data, 2)]
     wanted = centred_gradients(gradients[0][:2], gradients[0][2:], means)  # type: ignore[arg-type]
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(gradients[1], wanted, strict=True))  # type: ignore[arg-type]
 
@@ -217,7 +237,7 @@ def test_the_centred_gradient_is_that_of_the_means_of_mean_field() -> None:
 def test_a_stage_learns_by_the_contrast_of_units_that_hear_double(
     number: int, doubled: int, heard: int
 ) -> None:
-    model = machine((4, 3, 3, 2))
+    model = machine((4, 3, 3, 2), pretrained=True)
     stage, v = model.stages()[number], states(model.sizes[number])
     weights, below, above = model.weights[number], model.biases[number], model.biases[number + 1]
     torch.manual_seed(0)

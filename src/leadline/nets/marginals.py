@@ -26,6 +26,7 @@ __all__ = ["PIXELS", "Marginals"]
 PIXELS = ("gaussianised", "standard")
 _COUNTED_AT_ONCE = 1000
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_FARTHEST = 1e4  # stands for infinity, of which a slope would be NaN
 _LEAST = 1e-12  # least distance of C from 0 and 1: seven standard deviations
 
 
@@ -108,9 +109,9 @@ class Marginals(nn.Module):
         return torch.searchsorted(ladder[:, 1:-1].double().contiguous(), place, right=True).T
 
     def ends(self) -> Tensor:
-        """Return the ends of the cells of each pixel, in units, at most seven: (D, q + 1), float64."""
+        """Return the ends of the cells of each pixel, in units, the outer ones far away: (D, q + 1)."""
         ladder = self._ladder
-        return torch.special.ndtri((ladder.double() / ladder[0, -1]).clamp(_LEAST, 1 - _LEAST))
+        return torch.special.ndtri(ladder.double() / ladder[0, -1]).clamp(-_FARTHEST, _FARTHEST)
 
     def ends_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return both ends of the cell of each level, as `ends` does: (n, *) -> two of (n, D), float64."""

@@ -24,7 +24,6 @@ from leadline.nets.marginals import Marginals
 __all__ = ["CellNormal"]
 
 _LEAST_GAP = 1e-7  # of two log-masses, where their difference drowns in rounding
-_FARTHEST = 30.0  # standard deviations, behind which log-masses have no use
 
 
 class CellNormal(Likelihood):
@@ -50,9 +49,8 @@ class CellNormal(Likelihood):
         below, above = ((end - centre) * inverse for end in (low, high))
         # a cell right of the mean is mirrored to its left, where log Phi keeps its digits
         mirrored = below + above > 0
-        one = torch.where(mirrored, -above, below).clamp(-_FARTHEST, _FARTHEST)
-        other = torch.where(mirrored, -below, above).clamp(-_FARTHEST, _FARTHEST)
-        least, most = torch.special.log_ndtr(one), torch.special.log_ndtr(other)
+        least = torch.special.log_ndtr(torch.where(mirrored, -above, below))
+        most = torch.special.log_ndtr(torch.where(mirrored, -below, above))
         return most + torch.log(-torch.expm1((least - most).clamp(max=-_LEAST_GAP)))
 
     def mean(self, params: Tensor) -> Tensor:
