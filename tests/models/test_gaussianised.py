@@ -131,6 +131,25 @@ def test_masses_far_out_and_narrow_stay_finite_and_pull_the_mean_to_their_cell()
     assert bool((slope[:, ::2] < 0).all())
 
 
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_single_precision_keeps_the_digits_of_masses_on_either_side(side: float) -> None:
+    params = torch.tensor([side * 6.0, -1.0]).repeat(5, 4)
+    one = head(pictures())
+    exact = one.log_prob_each(params.double(), every_level(4))
+    assert float(exact.min()) < -50
+    assert torch.allclose(one.log_prob_each(params, every_level(4)).double(), exact, rtol=1e-3, atol=1e-5)
+
+
+def test_an_encoder_reads_the_units_of_cell_middles() -> None:
+    data = pictures()
+    model = counted(VAE, data, latent=2)
+    model.encoder = nn.Identity()
+    held = shares(data)
+    middle = torch.special.ndtri(held.cumsum(1) - 0.5 * held)  # (d, q)
+    found = torch.cat(model.posterior(every_level(4)), 1)
+    assert torch.allclose(found.T, middle, atol=1e-9)
+
+
 def test_draws_mean_and_median_of_the_head_are_those_of_its_masses(generator: torch.Generator) -> None:
     one, n = head(pictures()), 20_000
     params = parameters()[:1]
