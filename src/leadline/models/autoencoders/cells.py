@@ -24,6 +24,7 @@ from leadline.nets.marginals import Marginals
 __all__ = ["CellNormal"]
 
 _LEAST_GAP = 1e-7  # of two log-masses, where their difference drowns in rounding
+_FARTHEST = 1000.0  # standard deviations, behind which slopes of log Phi overflow
 
 
 class CellNormal(Likelihood):
@@ -46,7 +47,7 @@ class CellNormal(Likelihood):
         """Return log p of each pixel in nats: (..., n, P), (n, *shape) -> (..., n, d)."""
         centre, inverse = self._moments(params)
         low, high = (end.to(params) for end in self.marginals.ends_of(x))
-        below, above = ((end - centre) * inverse for end in (low, high))
+        below, above = (((end - centre) * inverse).clamp(-_FARTHEST, _FARTHEST) for end in (low, high))
         # a cell right of the mean is mirrored to its left, where log Phi keeps its digits
         mirrored = below + above > 0
         least = torch.special.log_ndtr(torch.where(mirrored, -above, below))
@@ -72,7 +73,7 @@ class CellNormal(Likelihood):
     def _moments(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and inverse scale of each unit: (..., P) -> two of (..., d)."""
         centre, log_scale = self._split(params).unbind(-1)
-        return centre, torch.exp(-log_scale.clamp(-5.0, 5.0))
+        return centre, torch.exp(-log_scale.clamp(-4.0, 4.0))
 
     def _levels(self, v: Tensor) -> Tensor:
         return self.marginals.levels_of(v).to(self.dtype).unflatten(-1, self.shape)
