@@ -1,5 +1,6 @@
 """Flows and variational autoencoders of pixels that go through their histograms to unit normals."""
 
+import copy
 import itertools
 import math
 from pathlib import Path
@@ -162,6 +163,31 @@ def test_draws_mean_and_median_of_the_head_are_those_of_its_masses(generator: to
     levels = torch.arange(LEVELS).double()
     assert torch.allclose(one.mean(params).flatten(), levels @ mass, atol=1e-9)
     assert torch.equal(one.point(params).flatten().double(), (mass.cumsum(0) < 0.5).sum(0).double())
+
+
+def test_cells_follow_the_counts_of_now_also_in_a_copy() -> None:
+    data, one, params = pictures(), head(pictures()), parameters()[:1]
+    before = one.log_prob(params, data.test.x)  # type: ignore[arg-type]
+    other = pictures()
+    other.train.x.clamp_(min=1)  # type: ignore[union-attr]
+    held = copy.deepcopy(one)
+    for again in (held, one):
+        again.marginals.sweep(other.train.x)  # type: ignore[arg-type]
+        found = again.log_prob(params, data.test.x)  # type: ignore[arg-type]
+        assert not torch.allclose(found, before)
+        assert torch.equal(found, head(other).log_prob(params, data.test.x))  # type: ignore[arg-type]
+        load_weights(again.marginals, head(data).marginals.state_dict(), "a run")
+        assert torch.equal(again.log_prob(params, data.test.x), before)  # type: ignore[arg-type]
+
+
+def test_pixels_are_gaussianised_unless_a_likelihood_is_named() -> None:
+    data = pictures()
+    assert RealNVP.for_data(data).stages()
+    assert isinstance(VAE.for_data(data).likelihood, CellNormal)
+    for name in data.domain.heads:
+        model = VAE.for_data(data, likelihood=name)
+        assert not model.stages()
+        assert not isinstance(model.likelihood, CellNormal)
 
 
 def test_one_pixel_alone_is_scored_as_beside_the_others() -> None:

@@ -17,12 +17,14 @@ CASES = [
     (Vectors.standard(5), {"couplings": 3}),
     (Vectors(("a", "b"), (100.0, -3.0), (10.0, 0.2)), {}),
     (Bits((7,)), {}),
-    (Images(1, 1, 1, 4), {}),
+    (Images(1, 1, 1, 4), {"pixels": "standard"}),
     (Images(1, 7, 7, 16), {}),
     (Images(3, 5, 3, 256), {"couplings": 2}),
     (Images(1, 2, 2, 4), {"architecture": "conv", "channels": 8}),
     (Images(2, 4, 4, 4), {"architecture": "conv", "channels": 8, "couplings": 3}),
     (Bits((1, 8, 8)), {"architecture": "conv", "channels": 8, "scales": 3, "couplings": 2, "blocks": 0}),
+    (Images(1, 7, 7, 16), {"pixels": "standard"}),
+    (Images(2, 4, 4, 4), {"architecture": "conv", "channels": 8, "pixels": "standard"}),
     (Images(3, 4, 8, 256), {"architecture": "conv", "channels": 8, "scales": 2, "couplings": 1}),
 ]
 
@@ -160,7 +162,7 @@ def test_a_uniform_density_over_the_cells_costs_log_levels_a_dimension():
 
 def test_a_flow_that_is_the_identity_scores_by_the_logit_normal_alone():
     domain = Images(1, 2, 2, 4)
-    model = RealNVP.for_data(Signature(domain)).double()
+    model = RealNVP.for_data(Signature(domain), pixels="standard").double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

@@ -59,6 +59,7 @@ class Marginals(nn.Module):
         # for each pixel the number of samples below each level, one added to each: (D, q + 1)
         blank = torch.arange(levels + 1, dtype=torch.int32).repeat(count, 1)
         self.register_buffer("cumulative", blank if levels and pixels == "gaussianised" else None)
+        self._ends: tuple[Tensor, int, Tensor] | None = None  # of which counts, at which change of them
 
     def make_room(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """Have no histograms if none were saved, given shapes by name."""
@@ -110,8 +111,11 @@ class Marginals(nn.Module):
 
     def ends(self) -> Tensor:
         """Return the ends of the cells of each pixel, in units, the outer ones far away: (D, q + 1)."""
-        ladder = self._ladder
-        return torch.special.ndtri(ladder.double() / ladder[0, -1]).clamp(-_FARTHEST, _FARTHEST)
+        ladder, held = self._ladder, self._ends
+        if held is None or held[0] is not ladder or held[1] != ladder._version:
+            found = torch.special.ndtri(ladder.double() / ladder[0, -1]).clamp(-_FARTHEST, _FARTHEST)
+            self._ends = held = (ladder, ladder._version, found)
+        return held[2]
 
     def ends_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return both ends of the cell of each level, as `ends` does: (n, *) -> two of (n, D), float64."""

@@ -63,7 +63,8 @@ class VAE(nn.Module):
         latent: Number k of latent variables, at least 1.
         likelihood: Name of the domain's likelihood head, its default if None.
         pixels: "gaussianised" takes each pixel of a picture through its own histogram of the training split
-            to a unit normal, and makes p(x | z) normal there; "standard" leaves all to the likelihood.
+            to a unit normal, and makes p(x | z) normal there; "standard" leaves all to the likelihood, and
+            is meant where one is named.
 
     Raises:
         OptionError: If the domain has no such head, or one is named beside gaussianised pixels.
@@ -87,12 +88,14 @@ class VAE(nn.Module):
         latent: int,
         likelihood: str | None = None,
         *,
-        pixels: str = "standard",
+        pixels: str | None = None,
     ) -> None:
         super().__init__()
         self.domain = domain
         self.latent = latent
-        self.marginals = Marginals(domain.dims, domain.levels if isinstance(domain, Images) else 0, pixels)
+        self.marginals = Marginals(
+            domain.dims, domain.levels if isinstance(domain, Images) else 0, _pixels(pixels, likelihood)
+        )
         self.likelihood = _head(domain, likelihood, self.marginals)
         self.register_buffer("like", torch.empty(0), persistent=False)
         self.encoder = encoder
@@ -108,7 +111,7 @@ class VAE(nn.Module):
         channels: tuple[int, ...] = (32, 64, 128),
         architecture: str = "auto",
         likelihood: str | None = None,
-        pixels: str = "standard",
+        pixels: str | None = None,
     ) -> "VAE":
         """Return a model for any domain that has features and a likelihood.
 
@@ -120,9 +123,10 @@ class VAE(nn.Module):
             architecture: "dense", "conv" (pictures only), or "auto": convolutional for pictures whose
                 sides have at least 16 pixels.
             likelihood: Name of the domain's likelihood head, its default if None.
-            pixels: "gaussianised" or "standard".
+            pixels: "gaussianised" or "standard", which is meant where a likelihood is named.
         """
         domain = data.domain
+        pixels = _pixels(pixels, likelihood)
         counted = isinstance(domain, Images) and pixels == "gaussianised"
         parameters = 2 * domain.dims if counted else domain.likelihood(likelihood).parameters
         if latent < 1:
@@ -225,6 +229,11 @@ class VAE(nn.Module):
             ]
             ratio = (0.5 * (noise.square() - z.square()) + log_scale).sum(-1)
             yield torch.cat(fits), ratio, divergence(mean, log_scale)
+
+
+def _pixels(pixels: str | None, likelihood: str | None) -> str:
+    """Return what is done to pixels, where that is left to the model."""
+    return pixels or ("gaussianised" if likelihood is None else "standard")
 
 
 def _head(domain: Domain, likelihood: str | None, marginals: Marginals) -> Likelihood:

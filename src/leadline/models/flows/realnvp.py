@@ -73,7 +73,9 @@ class RealNVP(nn.Module):
 
     invertible = True
 
-    def __init__(self, domain: Domain, flow: DenseFlow | PictureFlow, *, pixels: str = "standard") -> None:
+    def __init__(
+        self, domain: Domain, flow: DenseFlow | PictureFlow, *, pixels: str = "gaussianised"
+    ) -> None:
         super().__init__()
         self.domain = domain.require(Vectors, Images, Bits)
         self.marginals = Marginals(domain.dims, domain.levels if isinstance(domain, Images) else 0, pixels)
@@ -90,7 +92,7 @@ class RealNVP(nn.Module):
         scales: int | None = None,
         channels: int = 32,
         blocks: int = 1,
-        pixels: str = "standard",
+        pixels: str = "gaussianised",
     ) -> "RealNVP":
         """Return a model for vectors, pictures or bits.
 
