@@ -3,6 +3,8 @@
 import itertools
 import math
 import random
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from leadline.inference.structure import (
 from leadline.inference.structure.independence import g_test
 from leadline.inference.structure.search import _equivalent
 from leadline.models.graphical.bayesian_network import BayesianNetwork
-from leadline.models.graphical.graph_learners import Climber
+from leadline.models.graphical.graph_learners import Climber, learner_of
 from tests.inference.test_graphs import all_dags, random_dag
 
 SIZES = (2, 3, 2, 2)
@@ -120,8 +122,73 @@ def test_a_climb_ends_where_no_single_change_gains(table: Table) -> None:
 def test_restarts_never_lose() -> None:
     x = drawn(random_dag(9, 5), (2,) * 9, 300, seed=8)
     score = FamilyScore(Table(x, (2,) * 9))
-    plain, shaken = (score.total(hill_climbing(score, 9, restarts=r)) for r in (0, 6))
-    assert shaken >= plain
+    totals = [score.total(hill_climbing(score, 9, restarts=r, tabu=5)) for r in (0, 3, 6, 12)]
+    assert totals == sorted(totals)
+
+
+def _changed(parents: list[set[int]], most: int) -> list[list[set[int]]]:
+    """Return every graph one change of an edge away."""
+    found = []
+    for a, b in itertools.permutations(range(len(parents)), 2):
+        for turned in (False, True):
+            if a not in parents[b] and (turned or b in parents[a]):
+                continue
+            other = [set(above) for above in parents]
+            other[b] ^= {a}
+            other[a] |= {b} if turned else set()
+            if acyclic(other) and max(map(len, other)) <= most:
+                found.append(other)
+    return found
+
+
+def _tabu(score: FamilyScore, graph: list[set[int]], length: int, most: int) -> float:
+    """Return the best score seen by a search that scores every graph whole."""
+    recent, best, idle = [graph], score.total(graph), 0
+    while idle < length:
+        options = [other for other in _changed(graph, most) if other not in recent[-length:]]
+        graph = max(options, key=score.total)
+        recent.append(graph)
+        idle += 1
+        if score.total(graph) > best + 1e-9:
+            best, idle = score.total(graph), 0
+    return best
+
+
+def test_a_tabu_list_goes_where_a_search_that_scores_whole_graphs_goes() -> None:
+    gains, sizes = [], (2, 3, 2, 2, 3, 2, 2)
+    for seed in range(25):
+        x = drawn(random_dag(7, seed), sizes, 150, seed=seed)
+        score = _Uneven(FamilyScore(Table(x, sizes)))
+        top = hill_climbing(score, 7, max_parents=3)
+        found = hill_climbing(score, 7, max_parents=3, tabu=12)
+        assert acyclic([set(above) for above in found])
+        assert max(map(len, found)) <= 3
+        assert score.total(found) == pytest.approx(_tabu(score, [set(a) for a in top], 12, 3), abs=1e-7)
+        gains.append(score.total(found) - score.total(top))
+    assert min(gains) >= 0
+    assert max(gains) > 1  # it does lead on from some tops
+
+
+class _Uneven(FamilyScore):
+    """A score with a little more for each family, its own, so that there are no ties to be broken."""
+
+    def __init__(self, score: FamilyScore) -> None:
+        super().__init__(score.table)
+
+    def __call__(self, child: int, parents: Iterable[int]) -> float:
+        """Return the score of one family."""
+        above = sorted(parents)
+        return super().__call__(child, above) + 1e-3 * math.sin(1 + 7 * child + sum(3.7**v for v in above))
+
+
+def test_time_cuts_off_restarts_and_list_but_not_the_first_climb() -> None:
+    x = drawn(random_dag(9, 5), (2,) * 9, 300, seed=8)
+    score = FamilyScore(Table(x, (2,) * 9))
+    plain = hill_climbing(score, 9)
+    assert hill_climbing(score, 9, restarts=10**9, tabu=10**9, seconds=1e-9) == plain
+    began = time.monotonic()
+    hill_climbing(score, 9, restarts=10**9, tabu=10**9, seconds=0.2)
+    assert 0.2 <= time.monotonic() - began < 5
 
 
 def test_the_tree_is_the_likeliest_of_all_sixteen(table: Table) -> None:
@@ -225,6 +292,10 @@ def test_wrong_input_gets_one_line() -> None:
         lambda: FamilyScore(Table(x, (2, 2)), "bdeu", 0.0),
         lambda: independence_at(Table(x, (2, 2)), 1.0),
         lambda: chow_liu(Table(x, (2, 2)), 2),
+        lambda: hill_climbing(FamilyScore(Table(x, (2, 2))), 2, tabu=-1),
+        lambda: hill_climbing(FamilyScore(Table(x, (2, 2))), 2, seconds=0.0),
+        lambda: learner_of("bic", 2, 0.01, tabu=-1),
+        lambda: learner_of("bic", 2, 0.01, restarts=-1),
         lambda: hill_climbing(FamilyScore(Table(x, (2, 2))), 2, max_parents=0),
     ]
     for call in calls:

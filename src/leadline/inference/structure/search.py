@@ -1,8 +1,10 @@
 r"""Hill climbing over directed acyclic graphs: add, take out or turn the edge that gains most.
 
-A top among single changes need not be one among classes of equivalent graphs, so a restart first walks
-through the class of the best graph by turning covered edges (a -> b where b's other parents are those of a),
-which changes no score that is equal for equivalent graphs.
+Two ways lead on from a top among single changes. A search with a tabu list goes on by the best change that
+leads to none of the graphs it saw last, though it loses, and gives up after so many changes without a better
+graph. A restart first walks through the class of the best graph by turning covered edges (a -> b where b's
+other parents are those of a), which changes no score that is equal for equivalent graphs; two restarts of
+three then take random changes, a quarter or a half of d.
 
 Symbols:
     d variables, a -> b an edge, gain (d, d) of adding (or taking out) it.
@@ -11,10 +13,14 @@ Source:
     Heckerman, Geiger and Chickering (1995), Learning Bayesian networks, Machine Learning 20, section 7.
     Covered edges: Chickering (1995), A transformational characterization of equivalent Bayesian network
     structures, UAI, theorem 2; as a move of the search: Castelo and Kocka (2003), On inclusion-driven
-    learning of Bayesian networks, JMLR 4, section 4.
+    learning of Bayesian networks, JMLR 4, section 4. Tabu lists: Glover (1986), Future paths for integer
+    programming and links to artificial intelligence, Computers and Operations Research 13; of graphs, as
+    here, in `tabu` of bnlearn.
 """
 
 import random
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -35,35 +41,48 @@ def hill_climbing(
     start: Sequence[Iterable[int]] | None = None,
     max_parents: int = 4,
     restarts: int = 0,
+    tabu: int = 0,
+    seconds: float | None = None,
     seed: int = 0,
 ) -> Parents:
     """Return parents of each variable in a graph that no single change of an edge improves.
+
+    More restarts never end lower; time cuts off them and the list, but not the first climb.
 
     Args:
         score: (child, parents) -> score of the family, higher is better; see `scores.FamilyScore`.
         size: Number d of variables.
         start: Parents to start from; no edges by default.
         max_parents: Most parents of a variable, at least 1.
-        restarts: How often the best graph is climbed from again after a random walk through its class, and
-            every other time two random changes.
+        restarts: How often the best graph is climbed from again after a random walk through its class and
+            random changes.
+        tabu: How many of the last graphs are not gone back to after a climb, and how many changes in a row
+            may bring no better graph; 0 is to stop at the top.
+        seconds: Time after which no restart is begun and no list followed further; None is no end.
         seed: Seed of walks and changes.
 
     Raises:
-        OptionError: If `max_parents` or `restarts` is out of range.
+        OptionError: If `max_parents`, `restarts`, `tabu` or `seconds` is out of range.
         DataError: If `start` has a cycle.
     """
     if max_parents < 1 or restarts < 0:
         raise OptionError(
             f"max_parents must be at least 1 and restarts at least 0, got {max_parents} and {restarts}"
         )
+    if tabu < 0 or not (seconds is None or seconds > 0):
+        raise OptionError(f"tabu must be at least 0 and seconds above 0, got {tabu} and {seconds}")
+    end = float("inf") if seconds is None else time.monotonic() + seconds
     source = random.Random(seed)
     best = _Climb(score, [set(above) for above in start or [()] * size], max_parents).climbed()
+    best = best.wandered(tabu, end)
     for number in range(restarts):
+        if time.monotonic() > end:
+            break
         again = _Climb(score, _equivalent(best.parents, source), max_parents)
-        again.shake(2 * (number % 2), source)
+        again.shake(size * (number % 3) // 4, source)
         again.climbed()
         if again.total() > best.total() + _LEAST:
-            best = again
+            best = again.wandered(tabu, end)
     return tuple(tuple(sorted(above)) for above in best.parents)
 
 
@@ -101,12 +120,44 @@ class _Climb:
     def climbed(self) -> "_Climb":
         """Take the best change until none gains, and return the climb itself."""
         while True:
-            options = [np.where(mask, gain, -np.inf) for mask, gain in self._changes()]
-            kind = int(np.argmax([option.max() for option in options]))
-            if options[kind].max() <= _LEAST:
+            gain, *change = self._best(self._changes())
+            if gain <= _LEAST:
                 return self
-            a, b = (int(i) for i in np.unravel_index(options[kind].argmax(), options[kind].shape))
+            self._change(*change)
+
+    def wandered(self, most: int, end: float) -> "_Climb":
+        """Go on by the best change to none of the last `most` graphs, and return the best graph found.
+
+        It ends after `most` changes in a row that bring no better graph, or at the time `end`.
+        """
+        signs = np.random.default_rng(0).integers(1 << 62, size=self.edge.shape)  # a graph: xor of its edges
+        here = int(np.bitwise_xor.reduce(signs[self.edge], initial=0))
+        recent = deque([here], maxlen=max(most, 1))
+        top = above = 0.0  # gains over the first graph
+        best, idle = [set(parents) for parents in self.parents], 0
+        while idle < most and time.monotonic() < end:
+            places = (here ^ signs, here ^ signs, here ^ signs ^ signs.T)  # add, take out, turn
+            changes = [
+                (mask & ~np.isin(place, list(recent)), gain)
+                for (mask, gain), place in zip(self._changes(), places, strict=True)
+            ]
+            gain, kind, a, b = self._best(changes)
+            if gain == -np.inf:
+                break
+            here = int(places[kind][a, b])
+            recent.append(here)
             self._change(kind, a, b)
+            above, idle = above + gain, idle + 1
+            if above > top + _LEAST:
+                top, best, idle = above, [set(parents) for parents in self.parents], 0
+        return self if best == self.parents else _Climb(self.score, best, self.max_parents)
+
+    def _best(self, changes: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, int, int, int]:
+        """Return the largest gain among allowed changes, minus infinity without any, and the change."""
+        options = [np.where(mask, gain, -np.inf) for mask, gain in changes]
+        kind = int(np.argmax([option.max() for option in options]))
+        a, b = np.unravel_index(options[kind].argmax(), options[kind].shape)
+        return float(options[kind][a, b]), kind, int(a), int(b)
 
     def shake(self, times: int, source: random.Random) -> None:
         """Take random changes that leave the graph acyclic."""

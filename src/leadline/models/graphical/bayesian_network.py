@@ -114,7 +114,7 @@ class BayesianNetwork(LabelledModel):
             self._shuffle()
 
     @classmethod
-    def for_data(
+    def for_data(  # noqa: PLR0913 - a way to learn each
         cls,
         data: Described,
         *,
@@ -125,6 +125,8 @@ class BayesianNetwork(LabelledModel):
         max_parents: int = 4,
         alpha: float = 0.01,
         equivalent_samples: float = 1.0,
+        restarts: int = 30,
+        tabu: int = 100,
     ) -> "BayesianNetwork":
         """Return a network over the columns of `data`, which must be categories, and the label of classes.
 
@@ -141,6 +143,8 @@ class BayesianNetwork(LabelledModel):
             max_parents: Most parents of a variable, and most variables that "pc" conditions on.
             alpha: Level of the tests of "pc".
             equivalent_samples: Weight of the prior of "bdeu", in rows; more of them find more edges.
+            restarts: How often "bic" and "bdeu" shake the best graph and climb again, for a minute at most.
+            tabu: How many of the last graphs are avoided while that search goes on from a top.
         """
         domain = data.domain.require(Categories)
         if structure != "given" and edges:
@@ -149,7 +153,7 @@ class BayesianNetwork(LabelledModel):
         parents = parents_of(joined(joined(domain, label), unseen), edges)
         if label is not None and structure == "given":
             parents = above_columns(parents, domain.dims)
-        learner = learner_of(structure, max_parents, alpha, equivalent_samples)
+        learner = learner_of(structure, max_parents, alpha, equivalent_samples, restarts, tabu)
         return cls(domain, parents, smoothing, learner, unseen, label)
 
     @classmethod
