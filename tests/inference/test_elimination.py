@@ -156,7 +156,7 @@ def test_auto_turns_to_an_estimate_where_memory_does_not_allow_the_truth() -> No
     assert guess.log_weight == pytest.approx(float(grid.log_weight(guess.x[None])[0]))
 
 
-def test_where_no_bound_is_known_the_error_is_the_difference_from_draws_or_unknown() -> None:
+def test_where_no_bound_is_known_the_error_is_the_difference_from_draws_or_a_certain_bound() -> None:
     grid = ising((4, 4), 0.35, 0.1)
     truth = JunctionTree(grid).calibrate().marginals
     found = believe(grid, method="loopy")
@@ -168,9 +168,10 @@ def test_where_no_bound_is_known_the_error_is_the_difference_from_draws_or_unkno
     assert interval is not None
     assert interval[0] <= value <= interval[1]
     cold = ising((7, 7), 1.0)  # chains freeze, each to one side: no draws to trust
-    error = believe(cold, method="loopy").error
-    assert np.isnan(error.value)
-    assert "unknown" in error.protocol
+    sure = believe(cold, method="loopy")
+    assert (sure.error.kind, sure.error.protocol) == ("upper bound", "certain bounds by mini-buckets")
+    for v, p in JunctionTree(cold).calibrate().marginals.items():
+        assert np.abs(sure.marginals[v] - p).max() <= sure.error.value + 1e-12
     frozen = believe(cold, method="gibbs")
     assert "do NOT agree" in frozen.error.protocol
 

@@ -30,7 +30,8 @@ def infer(  # noqa: PLR0913
     method: Annotated[
         str,
         typer.Option(
-            help="auto (exact where memory allows), exact, loopy, mean_field, mini_bucket, weighting, gibbs."
+            help="auto (exact where memory allows), exact, loopy, mean_field, mini_bucket, weighting, gibbs, "
+            "tempered."
         ),
     ] = "auto",
     limit: Annotated[

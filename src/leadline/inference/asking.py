@@ -68,13 +68,13 @@ def believe(
         wanted: The variables asked for; all by default.
         method: "exact" (junction tree; of possible states alone where whole tables do not fit), "loopy"
             (belief propagation), "mean_field", "mini_bucket" (certain bounds), "weighting" (importance
-            sampling of a Bayesian network), "gibbs" (chains), or "auto": exact where memory allows, else
-            weighting where enough draws agree with the evidence, else chains where they agree with each
-            other, else loopy.
+            sampling of a Bayesian network), "gibbs" (chains), "tempered" (chains with copies at higher
+            temperatures), or "auto": exact where memory allows, else weighting where enough draws agree with
+            the evidence, else chains, then tempered ones, where they agree with each other, else loopy.
         tree: A junction tree of the graph, if there is one already.
         limit: Most bytes of tables: of all for an exact answer (half the free memory by default), of one
             for "mini_bucket".
-        seed: Seed of the draws of "weighting" and "gibbs".
+        seed: Seed of the draws of "weighting", "gibbs" and "tempered".
         tell: Is called with what an exact answer takes, in words, before it takes more than 100 MB, or where
             it does not fit.
 

@@ -17,6 +17,7 @@ Source:
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from torch import Tensor
 from leadline.core.errors import OptionError
 from leadline.inference.chains.diagnostics import ess, r_hat
 from leadline.inference.chains.gibbs import Gibbs
+from leadline.inference.chains.tempered_gibbs import TemperedGibbs, spaced
 from leadline.inference.elimination import relevant
 from leadline.inference.factors import Factor, FactorGraph, Floats, Ints, multiplied
 from leadline.inference.pruning import pruned
@@ -35,6 +37,7 @@ __all__ = ["IslandsError", "Walked", "gibbs_draws", "gibbs_marginals"]
 
 _CHAINS, _DRAWS, _BURN_IN, _THIN = 40, 500, 200, 2
 _FEWEST, _MOST = 20, 10**8  # draws a chain, and states of variables that are kept in memory
+_UPDATES = 3 * 10**8  # of single variables that chains with copies may take: about a minute
 _CAP = 1 << 14  # entries of a table that summing out may make
 
 
@@ -66,6 +69,7 @@ class Walked:
         effective: The smallest effective sample size of a state's share.
         chains: Number of chains.
         draws: Number of draws of each.
+        copies: Number of copies of each at other temperatures, itself included.
     """
 
     marginals: dict[int, Floats]
@@ -74,6 +78,7 @@ class Walked:
     effective: float
     chains: int
     draws: int
+    copies: int = 1
 
     @property
     def settled(self) -> bool:
@@ -88,6 +93,8 @@ def gibbs_marginals(
     *,
     chains: int = _CHAINS,
     draws: int = _DRAWS,
+    thin: int = _THIN,
+    tempered: bool = False,
     seed: int = 0,
 ) -> Walked:
     """Return estimates of the distributions of the `wanted` variables, all by default.
@@ -97,7 +104,9 @@ def gibbs_marginals(
         evidence: Observed states by variable.
         wanted: The variables asked for.
         chains: Number c of chains, each from a start of its own.
-        draws: Number n of draws of each, two sweeps apart, after 200 sweeps; fewer of very many variables.
+        draws: Number n of draws of each, after 200 sweeps or more; fewer of very many variables.
+        thin: Sweeps between two draws; fewer of very many variables with copies.
+        tempered: Whether each chain has copies at higher temperatures, which pass through where it is stuck.
         seed: Seed of starts and moves.
 
     Raises:
@@ -106,7 +115,7 @@ def gibbs_marginals(
     """
     seen = dict(evidence or {})
     asked = list(range(len(graph.sizes)) if wanted is None else wanted)
-    walk = _Walk(relevant(graph, asked, seen), seen)
+    walk = _Walk(relevant(graph, asked, seen), seen, thin=thin, tempered=tempered)
     generator = torch.Generator().manual_seed(seed)
     draws = min(draws, max(_FEWEST, _MOST // (chains * len(graph.sizes))))
     x = walk.draws(chains, draws, generator)  # (c, n, d)
@@ -123,7 +132,7 @@ def gibbs_marginals(
             least = min(least, float(effective[states].min()))
         marginals[v] = shares.double().numpy()
         errors[v] = share_errors(marginals[v], walk.possible[v], effective.double().numpy())
-    return Walked(marginals, errors, worst, least, chains, draws)
+    return Walked(marginals, errors, worst, least, chains, draws, walk.copies)
 
 
 def gibbs_draws(
@@ -150,20 +159,30 @@ class _Walk:
         graph: The factors.
         seen: Observed states by variable.
         burn_in: Sweeps before the first draw.
+        thin: Sweeps between two draws.
+        tempered: Whether each chain has copies at higher temperatures.
     """
 
-    def __init__(self, graph: FactorGraph, seen: dict[int, int], burn_in: int = _BURN_IN) -> None:
+    def __init__(
+        self,
+        graph: FactorGraph,
+        seen: dict[int, int],
+        burn_in: int = _BURN_IN,
+        *,
+        thin: int = _THIN,
+        tempered: bool = False,
+    ) -> None:
         small = pruned(graph.given(seen))
-        self.seen, self.states, self.burn_in = seen, small.states, burn_in
+        self.seen, self.states, self.burn_in, self.tempered = seen, small.states, burn_in, tempered
+        self.thin, self.copies = thin, 1
         self.possible = small.possible(graph.sizes)
         self.graph, self.gone = _positive(small.graph)
 
     def draws(self, chains: int, draws: int, generator: torch.Generator | None) -> Tensor:
         """Return draws of all variables: (c, n, d) int16."""
-        kernel = Gibbs(self.graph, "colours", self.burn_in)
-        state, _ = kernel.step(kernel.init(kernel.start(chains, generator)), generator)
+        first, again = self._kernels(chains, draws, generator)
+        state, _ = first.step(first.init(first.start(chains, generator)), generator)
         kept = [state.position.to(torch.int16)]
-        again = Gibbs(self.graph, "colours", _THIN)
         for _ in range(draws - 1):
             state, _ = again.step(state, generator)
             kept.append(state.position.to(torch.int16))
@@ -176,6 +195,18 @@ class _Walk:
         for v, states in enumerate(self.states):
             x[:, v] = self.seen[v] if v in self.seen else states[x[:, v]]
         return torch.from_numpy(x).view(chains, draws, -1)
+
+    def _kernels(self, chains: int, draws: int, generator: torch.Generator | None) -> tuple[Any, Any]:
+        """Return what takes chains to their first draw, and what from each draw to the next."""
+        if not self.tempered:
+            return Gibbs(self.graph, "colours", self.burn_in), Gibbs(self.graph, "colours", self.thin)
+        b = spaced(self.graph, chains, generator)
+        self.copies = len(b)
+        free = sum(size > 1 for size in self.graph.sizes)
+        most = _UPDATES // max(1, chains * draws * self.copies * free)
+        thin = max(1, min(self.thin, most))
+        burn_in = max(self.burn_in, draws * thin // 4)
+        return TemperedGibbs(self.graph, b, burn_in), TemperedGibbs(self.graph, b, thin)
 
 
 def _conditional(v: int, bucket: Factor, x: Ints) -> Floats:

@@ -119,6 +119,14 @@ class Gibbs:
         unknown = torch.full_like(one, torch.nan)
         return State(x, unknown), Information(one, torch.zeros_like(one).bool(), self.sweeps * one)
 
+    def powered(self, x: Tensor, powers: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Redraw x (c, d) in place with the factors of each chain to a power (c,) above zero; on the CPU.
+
+        Returns the log-weight of each state, (c,), float64, but for factors of no variable.
+        """
+        self._tables.sweep(x, "systematic", self.sweeps, self._order, generator, powers)
+        return self._tables.weighed(x)
+
     def conditional(self, x: Tensor, v: int) -> Tensor:
         """Return log p(x_v | all others), normalised: (c, d) -> (c, k), float64."""
         return torch.log_softmax(self._tables.logits(x, torch.tensor([[v]], device=x.device)), -1)[
@@ -230,16 +238,29 @@ class Conditionals:
         )
 
     def sweep(
-        self, x: Tensor, scan: Scan, sweeps: int, order: list[int], generator: torch.Generator | None
+        self,
+        x: Tensor,
+        scan: Scan,
+        sweeps: int,
+        order: list[int],
+        generator: torch.Generator | None,
+        powers: Tensor | None = None,
     ) -> None:
-        """Update x (c, d) on the CPU in place by compiled loops."""
+        """Update x (c, d) on the CPU in place by compiled loops, the factors to the `powers` (c,), or one."""
         from leadline.inference.chains.gibbs_loops import sweep
         from leadline.inference.words import share_threads, word_of
 
         if order:
             share_threads()
             places = np.array(order, dtype=np.int64)
-            sweep(x.numpy(), places, word_of(generator), sweeps, scan == "random", self.lists)
+            b = np.ones(len(x)) if powers is None else powers.numpy()
+            sweep(x.numpy(), b, places, word_of(generator), sweeps, scan == "random", self.lists)
+
+    def weighed(self, x: Tensor) -> Tensor:
+        """Return the log-weight of each state but for factors of no variable, (c, d) -> (c,), on the CPU."""
+        from leadline.inference.chains.gibbs_loops import weighed
+
+        return torch.from_numpy(weighed(x.numpy(), self.lists))
 
     @cached_property
     def _padded(self) -> tuple[Tensor, ...]:

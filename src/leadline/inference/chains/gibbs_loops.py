@@ -7,17 +7,18 @@ import numpy as np
 
 from leadline.inference.words import advanced, streams
 
-__all__ = ["sweep"]
+__all__ = ["sweep", "weighed"]
 
 _DROPPED, _UNIT = np.uint64(11), 1.0 / (1 << 53)  # a uniform takes the 53 higher bits of a word
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")
-def sweep(x: Any, order: Any, seed: Any, sweeps: int, anyhow: bool, lists: Any) -> None:  # noqa: FBT001
+def sweep(x: Any, powers: Any, order: Any, seed: Any, sweeps: int, anyhow: bool, lists: Any) -> None:  # noqa: FBT001
     """Update the variables of x (c, d) in place, `sweeps` times len(order) draws a chain.
 
     Args:
         x: States, int64.
+        powers: To which power each chain takes the factors, above zero (c,).
         order: The variables, in the order of a systematic scan.
         seed: What all randomness follows from.
         sweeps: Number of passes.
@@ -45,6 +46,7 @@ def sweep(x: Any, order: Any, seed: Any, sweeps: int, anyhow: bool, lists: Any) 
                     place += x[chain, others[o, 0]] * others[o, 1]
                 for state in range(k):
                     weights[state] += logs[place + state * stride]
+            weights[:k] *= powers[chain]
             top = weights[:k].max()
             if top == -np.inf:
                 continue
@@ -58,3 +60,19 @@ def sweep(x: Any, order: Any, seed: Any, sweeps: int, anyhow: bool, lists: Any) 
             while state < k - 1 and weights[state] <= threshold:
                 state += 1
             x[chain, v] = state
+
+
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def weighed(x: Any, lists: Any) -> Any:
+    """Return the sum of the logs of all factors at each state, (c, d) -> (c,); lists as of `sweep`."""
+    logs, _, ends, entries, other_ends, others = lists
+    total = np.zeros(x.shape[0])
+    for chain in numba.prange(x.shape[0]):
+        for v in range(x.shape[1]):
+            for e in range(ends[v], ends[v + 1]):
+                place = entries[e, 0] + x[chain, v] * entries[e, 1]
+                for o in range(other_ends[e], other_ends[e + 1]):
+                    place += x[chain, others[o, 0]] * others[o, 1]
+                # A factor has an entry with each of its variables.
+                total[chain] += logs[place] / (1 + other_ends[e + 1] - other_ends[e])
+    return total

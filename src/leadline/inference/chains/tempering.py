@@ -32,7 +32,7 @@ from leadline.inference.chains.kernel import (
 )
 from leadline.inference.chains.moves import Metropolis, Move, RandomWalk
 
-__all__ = ["Tempered", "Tempering"]
+__all__ = ["Tempered", "Tempering", "swapped"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Tempering:
             move = move.longer(along(every, inner.position).to(inner.position) ** -0.5)
         target = _powered(self.log_density, every, gradient=move.needs_gradient)
         moved, told = Metropolis(target, move).step(_times(inner, every), generator)
-        after, swaps = _swapped(_times(moved, 1 / every), b, state.turn, generator)
+        after, swaps = swapped(_times(moved, 1 / every), b, state.turn, generator)
         cold = [part.view(-1, T)[:, 0] for part in (told.acceptance, told.divergent, told.steps)]
         return Tempered(after, T, swaps, 1 - state.turn), Information(cold[0], cold[1], T * cold[2])
 
@@ -130,8 +130,15 @@ def _times(state: State, factor: Tensor) -> State:
     return State(state.position, factor * state.log_density, None if g is None else along(factor, g) * g)
 
 
-def _swapped(state: State, b: Tensor, turn: int, generator: torch.Generator | None) -> tuple[State, Tensor]:
-    """Return the state after even (0) or odd (1) neighbours may have swapped, and how likely it was."""
+def swapped(state: State, b: Tensor, turn: int, generator: torch.Generator | None) -> tuple[State, Tensor]:
+    """Return the state after even (0) or odd (1) neighbours may have swapped, and how likely it was.
+
+    Args:
+        state: All copies, copy after copy of each chain (c T, ...); log_density is that of f itself.
+        b: Inverse temperatures (T,).
+        turn: Which pairs may swap.
+        generator: Where chance comes from.
+    """
     T = len(b)
     energy = state.log_density.view(-1, T)
     low = torch.arange(turn, T - 1, 2, device=b.device)
