@@ -409,3 +409,13 @@ def test_a_machine_of_real_columns_learns_two_clusters(scale: str) -> None:
 def test_the_filters_are_a_row_a_hidden_unit() -> None:
     model = machine(4, 3)
     assert torch.equal(model.filters()[2], model.layer.weights[:, 2])
+
+
+def test_steps_of_gaussianised_pixels_shrink_with_the_root_of_their_number() -> None:
+    def rate(side: int, **options: Any) -> float:
+        return float(RBM(Images(1, side, side, 4), 4, **options).recommended["lr"])
+
+    assert rate(4) == rate(8) == 0.002
+    assert rate(16) == pytest.approx(0.001)  # four times the pixels, half the step
+    assert rate(16, pixels="standard") == rate(8, pixels="standard")
+    assert RBM(Bits((16, 16)), 4).recommended["lr"] == RBM(Bits((8, 8)), 4).recommended["lr"]
