@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from bench.common import ratio, seconds
+from bench.peers import in_pyagrum
 from leadline.core import OptionError
 from leadline.data.bif import read_bif
 from leadline.data.networks import Network
@@ -56,31 +57,13 @@ def findings_of(graph: FactorGraph, count: int, sets: int = 8) -> list[dict[int,
     return [{int(v): int(row[v]) for v in rng.permutation(len(row))[:count]} for row in x]
 
 
-def peer_of(network: Network, graph: FactorGraph) -> Any:
-    """Return the same network in pyAgrum, with our numbers to the last bit (its reader rounds to float32)."""
-    import pyagrum
-
-    peer = pyagrum.BayesNet()
-    for v, values in enumerate(network.values):
-        peer.add(pyagrum.LabelizedVariable(f"v{v}", "", [f"s{i}" for i in range(len(values))]))
-    for v, parents in enumerate(network.parents):
-        for p in parents:
-            peer.addArc(f"v{p}", f"v{v}")
-    for v, (parents, factor) in enumerate(zip(network.parents, graph.factors, strict=True)):
-        names = [f"v{u}" for u in (*parents, v)]
-        cpt = peer.cpt(f"v{v}")
-        axes = [names.index(name) for name in reversed(cpt.names)]
-        cpt[:] = np.ascontiguousarray(factor.table.transpose(axes))
-    return peer
-
-
 def against_pyagrum(name: str, count: int, goal: float) -> None:
     """Print how our marginals compare in time and value with pyAgrum's lazy propagation."""
     import pyagrum
 
     network = read_bif(FOLDER / f"{name}.bif.gz")
     graph = graph_of(network)
-    peer = peer_of(network, graph)
+    peer = in_pyagrum(network, graph)
     sets = findings_of(graph, count) if count else [{}]
     tree, engine = JunctionTree(graph), pyagrum.LazyPropagation(peer)
     turn = [0, 0]

@@ -1,8 +1,12 @@
-"""Peers that need a hand before they can be imported."""
+"""Peers that need a hand before they can be imported, and our networks as theirs."""
 
 from typing import Any
 
+import numpy as np
 import torch
+
+from leadline.data.networks import Network
+from leadline.inference.factors import FactorGraph
 
 
 def torchvision_models() -> Any:
@@ -18,3 +22,20 @@ def torchvision_models() -> Any:
     from torchvision import models
 
     return models
+
+
+def in_pyagrum(network: Network, graph: FactorGraph) -> Any:
+    """Return a network in pyAgrum, with our numbers to the last bit (its own reader rounds to float32)."""
+    import pyagrum
+
+    peer = pyagrum.BayesNet()
+    for v, values in enumerate(network.values):
+        peer.add(pyagrum.LabelizedVariable(f"v{v}", "", [f"s{i}" for i in range(len(values))]))
+    for v, parents in enumerate(network.parents):
+        for p in parents:
+            peer.addArc(f"v{p}", f"v{v}")
+    for v, (parents, factor) in enumerate(zip(network.parents, graph.factors, strict=True)):
+        names, cpt = [f"v{u}" for u in (*parents, v)], peer.cpt(f"v{v}")
+        axes = [names.index(name) for name in reversed(cpt.names)]
+        cpt[:] = np.ascontiguousarray(factor.table.transpose(axes))
+    return peer

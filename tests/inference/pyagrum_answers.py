@@ -7,11 +7,11 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.peers import in_pyagrum
 from leadline.data.bif import read_bif
 from leadline.data.networks import Network
 from leadline.inference.factors import Factor, FactorGraph
@@ -42,22 +42,6 @@ def graph_of(network: Network) -> FactorGraph:
     return FactorGraph(tuple(map(len, network.values)), tuple(factors))
 
 
-def peer_of(network: Network, graph: FactorGraph) -> Any:
-    """Return the network in pyAgrum, whose own reader rounds to float32."""
-    pyagrum = pytest.importorskip("pyagrum")
-    peer = pyagrum.BayesNet()
-    for v, values in enumerate(network.values):
-        peer.add(pyagrum.LabelizedVariable(f"v{v}", "", [f"s{i}" for i in range(len(values))]))
-    for v, parents in enumerate(network.parents):
-        for p in parents:
-            peer.addArc(f"v{p}", f"v{v}")
-    for v, (parents, factor) in enumerate(zip(network.parents, graph.factors, strict=True)):
-        names, cpt = [f"v{u}" for u in (*parents, v)], peer.cpt(f"v{v}")
-        axes = [names.index(name) for name in reversed(cpt.names)]
-        cpt[:] = np.ascontiguousarray(factor.table.transpose(axes))
-    return peer
-
-
 def findings_of(graph: FactorGraph, seed: int, count: int = FINDINGS) -> dict[int, int]:
     """Return states of some variables that occur together: of one draw, parents first."""
     rng, x = np.random.default_rng(seed), np.zeros(len(graph.sizes), dtype=np.int64)
@@ -70,7 +54,7 @@ def findings_of(graph: FactorGraph, seed: int, count: int = FINDINGS) -> dict[in
 def asked(network: Network, evidence: dict[int, int]) -> Answer:
     """Return what pyAgrum answers."""
     pyagrum = pytest.importorskip("pyagrum")
-    engine = pyagrum.LazyPropagation(peer_of(network, graph_of(network)))
+    engine = pyagrum.LazyPropagation(in_pyagrum(network, graph_of(network)))
     engine.setEvidence({f"v{v}": state for v, state in evidence.items()})
     engine.makeInference()
     marginals = [engine.posterior(f"v{v}").toarray() for v in range(len(network.values))]

@@ -1,12 +1,13 @@
 """Variable elimination, its bound, and weighted draws against enumeration."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from leadline.core import DataError, OptionError, ResourceError
-from leadline.inference.asking import METHODS, believe, likeliest
+from leadline.inference.asking import METHODS, believe, likeliest, sample_states
 from leadline.inference.belief_propagation import is_forest
 from leadline.inference.elimination import eliminate, relevant
 from leadline.inference.factors import Factor, FactorGraph, enumerated
@@ -174,6 +175,18 @@ def test_where_no_bound_is_known_the_error_is_the_difference_from_draws_or_a_cer
         assert np.abs(sure.marginals[v] - p).max() <= sure.error.value + 1e-12
     frozen = believe(cold, method="gibbs")
     assert "do NOT agree" in frozen.error.protocol
+
+
+@pytest.mark.parametrize("limit", [0, -5.0, math.nan, "4GB"])
+def test_a_limit_that_is_no_number_of_bytes_above_zero_is_refused(limit: Any) -> None:
+    graph = ising((2, 2), 0.3)
+    for method in ("auto", "exact", "mini_bucket", "loopy"):
+        with pytest.raises(OptionError, match="limit must be a number of bytes above zero"):
+            believe(graph, method=method, limit=limit)
+    with pytest.raises(OptionError, match="limit must be"):
+        likeliest(graph, limit=limit)
+    with pytest.raises(OptionError, match="limit must be"):
+        sample_states(graph, {}, lambda columns: np.zeros((1, columns)), limit=limit)
 
 
 def test_unknown_methods_and_impossible_evidence_are_refused() -> None:

@@ -20,8 +20,7 @@ from leadline.inference.elimination import eliminate, relevant
 from leadline.inference.factors import FactorGraph, Floats, Ints
 from leadline.inference.junction_tree import JunctionTree
 from leadline.inference.pruning import pruned
-from leadline.inference.sparse_tree import SparseTree
-from leadline.inference.trees import Tell, fitting_tree
+from leadline.inference.trees import Tell, Tree, fitting_tree
 
 __all__ = ["METHODS", "Beliefs", "Likeliest", "believe", "likeliest", "sample_states"]
 
@@ -79,17 +78,16 @@ def believe(
             it does not fit.
 
     Raises:
-        OptionError: If the method is unknown, or not for this graph.
+        OptionError: If the method is unknown, or not for this graph, or the limit is not above zero.
         ResourceError: If the method is "exact" and the tables would take more than `limit`.
         DataError: If the evidence has probability zero.
     """
-    _check(method)
-    seen = dict(evidence or {})
+    budget, seen = _budget(method, limit), dict(evidence or {})
     graph.check_evidence(seen)
     asked = list(range(len(graph.sizes)) if wanted is None else wanted)
     if method in ("auto", "exact"):
         try:
-            return _exactly(graph, seen, asked, tree, _budget(method, limit), tell)
+            return _exactly(graph, seen, asked, tree, budget, tell)
         except MemoryError as error:  # a ResourceError, or less may be had than the system tells
             needs, _, _ = str(error).partition(";")
             if method == "exact":
@@ -118,19 +116,18 @@ def likeliest(
         limit: Most bytes of tables; half the free memory by default.
 
     Raises:
-        OptionError: If the method is unknown, or finds no likeliest state.
+        OptionError: If the method is unknown, or finds no likeliest state, or the limit is not above zero.
         ResourceError: If the method is "exact" and the tables would take more than `limit`.
         DataError: If the evidence has probability zero.
     """
-    _check(method)
-    seen = dict(evidence or {})
+    budget, seen = _budget(method, limit), dict(evidence or {})
     graph.check_evidence(seen)
     if method in ("auto", "exact"):
         try:
             if tree is not None:
                 return Likeliest(*tree.maximise(seen), "exact", "junction tree")
             small = pruned(graph.given(seen))
-            fitting = fitting_tree(small.graph, _budget(method, limit))
+            fitting = fitting_tree(small.graph, budget)
             found, log_weight = fitting.maximise()
             x = np.array([seen.get(v, small.states[v][state]) for v, state in enumerate(found)])
             return Likeliest(x, log_weight, "exact", _told(fitting))
@@ -161,6 +158,7 @@ def sample_states(
         limit: Most bytes of tables; half the free memory by default.
 
     Raises:
+        OptionError: If the limit is not above zero.
         ResourceError: If no exact tree fits.
         DataError: If the evidence has probability zero.
     """
@@ -171,12 +169,6 @@ def sample_states(
     for v, states in enumerate(small.states):
         x[:, v] = evidence[v] if v in evidence else states[x[:, v]]
     return x
-
-
-def _check(method: str) -> None:
-    """Check that there is such a method."""
-    if method not in METHODS:
-        raise OptionError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
 
 
 def _exactly(
@@ -222,10 +214,12 @@ def _once(
 
 
 def _budget(method: str, limit: float | None) -> Budget:
-    """Return what an exact answer may take."""
+    """Return what an exact answer may take; check the method and the limit."""
+    if method not in METHODS:
+        raise OptionError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     return Budget(limit) if method == "exact" else Budget(limit, _PATIENCE, _UNSURE, probed=True)
 
 
-def _told(tree: JunctionTree | SparseTree) -> str:
+def _told(tree: Tree) -> str:
     """Return the name of a tree."""
     return "junction tree" if isinstance(tree, JunctionTree) else "junction tree of possible states"

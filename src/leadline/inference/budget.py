@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Protocol
 
-from leadline.core.errors import ResourceError
+from leadline.core.errors import OptionError, ResourceError
 
 __all__ = ["OTHERWISE", "Budget", "Sized", "available_memory", "checked_memory", "told_need", "told_size"]
 
@@ -21,12 +21,19 @@ class Budget:
         states: Most states of cliques to walk through; ten million take about a second.
         unsure: Most where no bound tells before that they will be enough.
         probed: Whether to give up there as soon as probes say that it would take ten times what is left.
+
+    Raises:
+        OptionError: If `memory` is not a number above zero.
     """
 
     memory: float | None = None
     states: float = 1e11
     unsure: float = 1e11
     probed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.memory is not None and not (isinstance(self.memory, int | float) and self.memory > 0):
+            raise OptionError(f"limit must be a number of bytes above zero, got {self.memory!r}")
 
     @property
     def bytes(self) -> float:

@@ -4,25 +4,45 @@ Source:
     See `junction_tree` and `sparse_tree`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from leadline.core.errors import ResourceError
 from leadline.inference.budget import Budget, checked_memory, told_need, told_size
-from leadline.inference.factors import FactorGraph
-from leadline.inference.junction_tree import JunctionTree
-from leadline.inference.orders import find_cliques
+from leadline.inference.factors import FactorGraph, Floats, Ints
+from leadline.inference.junction_tree import Calibrated, JunctionTree
+from leadline.inference.orders import Cliques, find_cliques
 from leadline.inference.sparse_tree import SparseTree
 
-__all__ = ["Tell", "fitting_tree"]
+__all__ = ["Tell", "Tree", "fitting_tree"]
 
 Tell = Callable[[str], None]
 _TOLD = 1e8  # bytes of tables that are told before they are made
 _ENTRIES = 3  # entries of whole tables that take as long as one state of a walk
 
 
-def fitting_tree(
-    graph: FactorGraph, budget: Budget, *, tell: Tell | None = None
-) -> JunctionTree | SparseTree:
+class Tree(Protocol):
+    """A forest of cliques that answers exactly, evidence taken out of its graph."""
+
+    @property
+    def cliques(self) -> Cliques:
+        """Return the cliques."""
+        ...
+
+    def calibrate(self, *, wanted: Iterable[int] | None = None) -> Calibrated:
+        """Return log Z in nats, and the distribution of each of the `wanted` variables (all by default)."""
+        ...
+
+    def maximise(self) -> tuple[Ints, float]:
+        """Return the state of all variables (d,) of the largest weight, and its log weight in nats."""
+        ...
+
+    def sample(self, uniforms: Floats) -> Ints:
+        """Return independent draws, from U[0, 1) a column a clique: (n, c) -> (n, d)."""
+        ...
+
+
+def fitting_tree(graph: FactorGraph, budget: Budget, *, tell: Tell | None = None) -> Tree:
     """Return a tree over a graph, calibrated by `calibrate(wanted=...)`.
 
     Args:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from leadline.core import Categories, Diagram, Domain, OptionError, Quantity, ResourceError
 from leadline.core.errors import nearest, unknown_name
 from leadline.inference.asking import Beliefs, believe, likeliest, sample_states
-from leadline.inference.budget import checked_memory
+from leadline.inference.budget import Budget, checked_memory
 from leadline.inference.factors import FactorGraph
 from leadline.inference.gibbs_answers import IslandsError, gibbs_draws
 from leadline.inference.graphs import maximal_cliques
@@ -301,8 +301,7 @@ class FactorModel(nn.Module, ABC):
 
         None sends the question to an answer of its own, which evidence makes narrower.
         """
-        if limit is not None and not (isinstance(limit, int | float) and limit > 0):
-            raise OptionError(f"limit must be a number of bytes above zero, got {limit!r}")
+        most = Budget(limit).memory
         if method not in ("auto", "exact"):
             return None
         state = list(self.state_dict(keep_vars=True).values())
@@ -310,7 +309,7 @@ class FactorModel(nn.Module, ABC):
         if not _same(asked_before, state):
             return None
         try:
-            return self._junction_tree(_KEPT if limit is None else min(limit, _KEPT))
+            return self._junction_tree(_KEPT if most is None else min(most, _KEPT))
         except ResourceError:
             return None
 
