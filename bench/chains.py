@@ -36,6 +36,7 @@ GOAL_GIBBS, THREADS, ROUNDS, D, DECAY = 50, 2, 3, 50, 0.9
 GOALS = {"gaussian hmc": 3250, "gaussian nuts": 900, "schools nuts": 17_000}
 EFFECTS = [28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0]
 ERRORS = [15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0]
+PEER_DRAWS = 100  # of pgmpy at once: more would say no more, and take minutes where a core is busy
 POINTS = 16  # where our chains start
 OURS = {
     "gaussian hmc": ((256, 120, 400), (1024, 120, 100), (1024, 120, 400)),
@@ -85,13 +86,13 @@ def gibbs() -> None:
         return 1000 * 100 / (time.perf_counter() - start)
 
     sampler = _pgmpy(graph, state.position[0].tolist(), gzip.decompress(ALARM.read_bytes()).decode())
-    sampler(100)
+    sampler(PEER_DRAWS)
     pairs = []
     for _ in range(5):
         mine = ours()
         start = time.perf_counter()
-        sampler(300)
-        pairs.append((mine, 300 / (time.perf_counter() - start)))
+        sampler(PEER_DRAWS)
+        pairs.append((mine, PEER_DRAWS / (time.perf_counter() - start)))
     ratios = sorted(a / b for a, b in pairs)
     middle = statistics.median(ratios)
     mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))

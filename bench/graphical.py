@@ -8,7 +8,7 @@ some 150 MB in all: 15 ms at 10 GB/s. alarm's 1,277 entries are nothing; there t
     cold    build the tree, then answer (the peer builds its inference object too)
     warm    new evidence on the tree that is there (the peer keeps its object and gets new evidence)
 
-    python -m bench.graphical [FOLDER of .bif.gz files] [--alarm ... | --pgmpy | --huge | --gibbs]
+    python -m bench.graphical [FOLDER of .bif.gz files] [--alarm ... | --pgmpy | --huge]
 """
 
 import statistics
@@ -27,7 +27,6 @@ from leadline.data.bif import read_bif
 from leadline.data.networks import Network
 from leadline.inference.asking import believe
 from leadline.inference.budget import told_need
-from leadline.inference.chains.gibbs import Gibbs
 from leadline.inference.elimination import relevant
 from leadline.inference.factors import Factor, FactorGraph
 from leadline.inference.junction_tree import JunctionTree
@@ -179,32 +178,10 @@ def huge() -> None:
             print(f"    off by at most {gaps.max():.4f}, {gaps.mean():.5f} on average")
 
 
-def gibbs_against_pgmpy(draws: int = 200) -> None:
-    """Print Gibbs samples of alarm a second, against pgmpy; a sample is a sweep of a chain."""
-    import logging
-
-    from pgmpy.sampling import GibbsSampling
-
-    logging.disable(logging.WARNING)
-    network = read_bif(FOLDER / "alarm.bif.gz")
-    graph = graph_of(network)
-    peer = GibbsSampling(pgmpy_of(network, graph))
-    kernel = Gibbs(graph, sweeps=100)
-    state = kernel.init(kernel.start(100))
-    kernel.step(state)
-    ours = statistics.median(seconds(lambda: kernel.step(state)) for _ in range(5)) / (100 * 100)
-    theirs = seconds(lambda: list(peer.generate_sample(size=draws))) / draws
-    rates = f"{1 / ours:.3g} samples/s, pgmpy {1 / theirs:.3g}"
-    print(f"\nGibbs on alarm: {rates}: ratio {theirs / ours:.3g}, goal 50")
-
-
 def main() -> None:
     parts = {word.removeprefix("--") for word in sys.argv[1:] if word.startswith("--")}
     if "huge" in parts:
         huge()
-        return
-    if "gibbs" in parts:
-        gibbs_against_pgmpy()
         return
     print(f"reading link.bif.gz: {timed(lambda: read_bif(FOLDER / 'link.bif.gz'))}, goal 1000 ms")
     print(f"reading diabetes.bif.gz (5.5 MB): {timed(lambda: read_bif(FOLDER / 'diabetes.bif.gz'), 3)}")

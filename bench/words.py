@@ -5,6 +5,8 @@ so that their bits per word of the vocabulary are comparable; the table says whi
 chance. What parts them is whether a word that occurred once is expected again: the histogram of each
 word and Polya components know it, tokens drawn alike from topics do not.
 
+Each model is trained from three seeds, and the intervals are over them and over documents.
+
 Run: python -m bench.words [path of a corpus]
 """
 
@@ -19,7 +21,7 @@ from torch import nn
 import leadline as ll
 
 AP = Path(__file__).parents[2] / "shared" / "data" / "topics" / "ap" / "ap.dat"
-SWEEPS = 300
+SWEEPS, SEEDS = 300, 3
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "one multinomial": ("mixture", {"components": 1, "component": "multinomial"}),
     "8 multinomials": ("mixture", {"components": 8, "component": "multinomial"}),
@@ -43,7 +45,7 @@ def main() -> None:
         called: partial(built, name, options) for called, (name, options) in MODELS.items()
     }
     print(data)
-    print(ll.compare(data, "density", models, epochs=SWEEPS, jobs=1, progress=False))
+    print(ll.compare(data, "density", models, epochs=SWEEPS, seeds=SEEDS, jobs=1, progress=False))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from leadline.core import (
     DomainError,
     Images,
     LeadlineError,
+    OptionError,
     Ragged,
     ShapeError,
     Signature,
@@ -278,6 +280,17 @@ def test_an_empty_batch_gets_an_empty_answer(name: str, kind: str) -> None:
     for verb in ("predict", "log_prob", "encode"):
         if has_verb(model, verb):
             assert len(getattr(speaker, verb)(x[:0])) == 0, verb
+
+
+@over_held
+def test_a_number_of_samples_that_is_none_gets_a_clear_error(name: str, kind: str) -> None:
+    model: Any = made(name, kind)
+    if not has_verb(model, "sample"):
+        return
+    for count in (-1, 0, 2.5, True, "3", None):
+        with pytest.raises(OptionError, match=r"^the number of samples must be a whole number of at least 1"):
+            model.sample(count)
+    assert len(model.sample(n=np.int64(1))) == 1
 
 
 @over_held

@@ -1,7 +1,9 @@
-"""Small data sets, one of each domain, made in memory."""
+"""Small data sets, one of each domain, made in memory; models moved off their start."""
+
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from leadline.core import (
     Audio,
@@ -23,6 +25,18 @@ from leadline.data import Dataset, Split
 TRAIN, REST = 120, 30
 EVEN = ("images", "bits", "vectors", "targets", "categories", "table", "tokens", "counts")  # of one size
 KINDS = (*EVEN, "audio")
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def moved(model: M, scale: float = 1.0) -> M:
+    """Return a model in float64 whose parameters are draws, so that zeros and ones hide nothing."""
+    source = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(scale * torch.empty(parameter.shape).normal_(generator=source))
+    return model.double()
 
 
 def tiny(kind: str) -> Dataset:

@@ -22,15 +22,7 @@ from leadline.models.boltzmann.energy import Energy
 from leadline.models.boltzmann.machine import Machine
 from leadline.models.boltzmann.rbm import RBM
 from leadline.nets.boltzmann import BernoulliLayer, BoltzmannLayer
-from tests.tiny import tiny
-
-
-def moved(model: Any, scale: float = 1.0) -> Any:
-    source = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(scale * torch.empty(parameter.shape).normal_(generator=source))
-    return model.double()
+from tests.tiny import moved, tiny
 
 
 def states(units: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 import leadline as ll
 from leadline.core import Counts, DataError, DomainError, OptionError, ShapeError
 from leadline.inference.dirichlet import digamma, log_gamma, most_likely_dirichlet, polya_step
-from leadline.inference.topic_chains import gibbs_sweep, left_to_right
+from leadline.inference.topic_chains import gibbs_sweep, left_to_right, shared_left_to_right
 from leadline.inference.topics import counted_evidence
 from leadline.models.graphical.lda import LDA
 from tests.tiny import tiny
@@ -233,6 +233,24 @@ def test_dense_and_sparse_documents_are_the_same_documents() -> None:
     second.load_state_dict(first.state_dict())
     assert [first.sweep(x) for _ in range(3)] == [second.sweep(x.to_sparse()) for _ in range(3)]
     assert torch.equal(first.strength, second.strength)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_the_number_of_threads_changes_no_estimate(threads: int) -> None:
+    lengths = np.random.default_rng(1).integers(0, 30, 41)
+    starts = np.concatenate([[0], lengths.cumsum()])
+    words = np.random.default_rng(2).integers(0, 4, starts[-1])
+    beta, seeds = np.ascontiguousarray(topics().T), np.arange(41).astype(np.uint64)
+    alone = left_to_right(starts, words, beta, ALPHA, 3, seeds)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert np.array_equal(shared_left_to_right(starts, words, beta, ALPHA, 3, seeds), alone)
+        few = shared_left_to_right(starts[:3], words, beta, ALPHA, 3, seeds[:2])
+        assert np.array_equal(few, alone[:2])
+        assert len(shared_left_to_right(starts[:1], words, beta, ALPHA, 3, seeds[:0])) == 0
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_perplexity_of_a_set_is_that_of_its_parts_put_together() -> None:

@@ -20,6 +20,7 @@ from leadline.models.boltzmann.rbm import RBM
 from leadline.models.boltzmann.visible import Visible
 from leadline.training import fit
 from leadline.training.checkpoint import load_weights
+from tests.tiny import moved
 
 LIKE = torch.zeros((), dtype=torch.float64)
 
@@ -61,14 +62,6 @@ def edges(data: Dataset) -> Tensor:
     ends = torch.stack(found)
     ends[:, -1] = math.inf
     return ends
-
-
-def moved(model: Any, scale: float = 1.0) -> Any:
-    source = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(scale * torch.empty(parameter.shape).normal_(generator=source))
-    return model.double()
 
 
 def masses(model: Any, score: Callable[[Tensor], Tensor]) -> Tensor:

@@ -7,20 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from leadline.nets.boltzmann import BernoulliLayer, BoltzmannLayer, GaussianLayer
+from leadline.nets.boltzmann import BernoulliLayer, GaussianLayer
 from leadline.nets.enumeration import log_partition_by_pairs
-
-
-def moved(layer: BoltzmannLayer, scale: float = 0.7) -> BoltzmannLayer:
-    source = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.copy_(scale * torch.empty(parameter.shape).normal_(generator=source))
-    return layer.double()
+from tests.tiny import moved
 
 
 def gaussian(visible: int, hidden: int, *, learned: bool = True, chains: int = 0) -> GaussianLayer:
-    layer = moved(GaussianLayer(visible, hidden, chains, learned=learned))
+    layer = moved(GaussianLayer(visible, hidden, chains, learned=learned), 0.7)
     assert isinstance(layer, GaussianLayer)
     return layer
 
@@ -135,7 +128,7 @@ def test_one_layer_with_pairs_is_summed_over_all_states(units: int) -> None:
 
 @pytest.mark.parametrize("kind", [BernoulliLayer, GaussianLayer])
 def test_centres_and_means_are_inverses_and_sizes_are_checked(kind: type[BernoulliLayer]) -> None:
-    layer = moved(kind(3, 2))
+    layer = moved(kind(3, 2), 0.7)
     centre = torch.randn(4, 3, dtype=torch.float64)
     assert torch.allclose(layer.centre_of(layer.mean(centre)), centre, atol=1e-10)
     for sizes in ((0, 2), (2, 0), (2, 2, -1)):

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from rich.progress import TextColumn
 
 import leadline as ll
 from leadline.core.telling import each_told, listening, tell, told_of
@@ -128,3 +130,28 @@ def test_annealing_is_told_by_its_temperatures() -> None:
     with listening(lambda name, done: heard.append((name, done))), torch.no_grad():
         model.log_partition("ais", chains=2, temperatures=5)  # type: ignore[operator]
     assert heard == [("annealing", k / 4) for k in range(4)] * 2
+
+
+def test_what_is_not_done_is_never_called_a_hundred_percent(
+    clock: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = make_progress(shown=True)
+    for done in (0.0, 0.29, 0.57, 0.996, 1.0):
+        clock(6)
+        lines.update("rbm", done, {})
+    told = re.findall(r"(\d+)%", capsys.readouterr().err)
+    assert told == ["0", "29", "57", "99", "100"]
+
+
+def test_the_bar_shows_the_share_rounded_down(
+    monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+) -> None:
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
+    bar: Any = make_progress(shown=True)
+    clock(1)
+    bar.update("rbm", 0.996, {})
+    task = bar._bar.tasks[0]
+    shown = [str(column.render(task)) for column in bar._bar.columns if isinstance(column, TextColumn)]
+    bar.close("")
+    assert " 99%" in shown
+    assert not any("100" in text for text in shown)

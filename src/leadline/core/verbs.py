@@ -3,16 +3,18 @@
 A model is a `torch.nn.Module` that has some of the verbs; nothing else about it matters.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from numbers import Integral
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from leadline.core.domains import Domain
-from leadline.core.errors import VerbError
+from leadline.core.errors import OptionError, VerbError
 from leadline.core.labels import Labels
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Scores",
     "Signature",
     "Way",
+    "counted",
     "has_verb",
     "require_verb",
     "swept",
@@ -37,6 +40,7 @@ __all__ = [
 
 VERBS = ("predict", "sample", "log_prob", "encode", "decode")
 Way = Literal["descend", "sweep", "stack"]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,22 @@ class Decodes(Protocol):
     def decode(self, z: Tensor) -> Tensor:
         """Return the sample that each code stands for."""
         ...
+
+
+def counted(sample: F) -> F:
+    """Return a method `sample` that refuses a number of samples that is none.
+
+    Raises:
+        OptionError: When the method is called, if the number is not a whole number of at least 1.
+    """
+
+    @functools.wraps(sample)
+    def checked(self: Any, n: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
+            raise OptionError(f"the number of samples must be a whole number of at least 1, got {n!r}")
+        return sample(self, int(n), *args, **options)
+
+    return cast(F, checked)
 
 
 def has_verb(model: object, verb: str) -> bool:

@@ -14,6 +14,7 @@ from leadline.laws import verify
 from leadline.measures import TASKS, MeasureError, Reading
 from leadline.measures.answers import answers, codes, draw, members_of
 from leadline.reports import figures
+from leadline.reports.boxes import percent
 from leadline.reports.filters import filters_block
 from leadline.reports.of_network import network_block
 from leadline.reports.parts import (
@@ -260,7 +261,7 @@ def _clips(scene: _Scene) -> Block:
     chosen = torch.tensor(order[:MOST_CLIPS], dtype=torch.long)
     said = answers(scene.run.model, "predict", Split(scene.x[chosen])).exp()
     titles = [
-        f"{names[int(y[i])]}: said {names[int(p.argmax())]} ({float(p.max()):.0%})"
+        f"{names[int(y[i])]}: said {names[int(p.argmax())]} ({percent(float(p.max()))})"
         for i, p in zip(chosen.tolist(), said, strict=True)
     ]
     caption = (
@@ -287,7 +288,9 @@ def _mistakes(scene: _Scene) -> Block:
         )
     order = wrong[sure[wrong].argsort(descending=True)][:_EXTREME]
     names = _names(scene)
-    told = "; ".join(f"{names[int(guess[i])]} (is {names[int(y[i])]}, {float(sure[i]):.0%})" for i in order)
+    told = "; ".join(
+        f"{names[int(guess[i])]} (is {names[int(y[i])]}, {percent(float(sure[i]))})" for i in order
+    )
     return samples_block(
         "Surest mistakes", f"In reading order it says: {told}.", scene.run.domain, scene.x[order]
     )

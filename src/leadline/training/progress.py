@@ -1,5 +1,6 @@
 """What a person sees of long work: a live bar, or plain lines where there is no terminal."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -46,6 +47,11 @@ def _text(figures: dict[str, float]) -> str:
     return "  ".join(f"{key} {value:.4g}" for key, value in figures.items())
 
 
+def _percent(done: float) -> str:
+    """Return a fraction in whole percent, rounded down, so that what is not done is not called 100 %."""
+    return f"{math.floor(100 * done + 1e-9):3d}%"
+
+
 class _Lines:
     """A plain line every few seconds, and at the end."""
 
@@ -65,7 +71,7 @@ class _Lines:
         spent = now - self._began
         left = f"  {spent * (1 - done) / done:.0f} s left" if done > 0.01 and spent > 0.1 else ""
         told = f"  {_text(figures)}" if figures else ""
-        sys.stderr.write(f"{self._prefix}{name}: {done:4.0%}{told}{left}\n")
+        sys.stderr.write(f"{self._prefix}{name}: {_percent(done)}{told}{left}\n")
 
     def note(self, text: str) -> None:
         sys.stderr.write(text + "\n")
@@ -80,20 +86,20 @@ class _Bar:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
         self._bar: Any = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TaskProgressColumn(),
+            TextColumn("{task.fields[share]}", style="progress.percentage"),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
         )
         self._name, self._done, self._shown = "", 0.0, 0.0
-        self._task = self._bar.add_task("", total=1.0, figures="")
+        self._task = self._bar.add_task("", total=1.0, figures="", share=_percent(0.0))
         self._bar.start()
 
     def update(self, name: str, done: float, figures: dict[str, float]) -> None:
@@ -104,7 +110,9 @@ class _Bar:
         self._done = done
         if now - self._shown > _BAR_EVERY:
             self._shown = now
-            self._bar.update(self._task, description=name, completed=done, figures=_text(figures))
+            self._bar.update(
+                self._task, description=name, completed=done, figures=_text(figures), share=_percent(done)
+            )
 
     def note(self, text: str) -> None:
         self._bar.console.print(text, markup=False, highlight=False)

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from leadline.core import Batch, Bits, Described, Domain, Images, OptionError, Player, Vectors
+from leadline.core import Batch, Bits, Described, Domain, Images, OptionError, Player, Vectors, counted
 from leadline.core.errors import checked_codes, unknown_name
 from leadline.core.randomness import normal
 from leadline.nets.architecture import is_convolutional
@@ -216,6 +216,7 @@ class GAN(nn.Module):
         weights = {name: weight.detach() for name, weight in self.critic_net.named_parameters()}
         return self.objective.generator(functional_call(self.critic_net, weights, (fake,)).squeeze(1))
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of x, shape (n, *shape)."""
         return self.decode(self._codes(n, generator))

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from leadline.core import Batch, Density, Described, Domain, Images, OptionError
+from leadline.core import Batch, Density, Described, Domain, Images, OptionError, counted
 from leadline.core.errors import checked_codes
 from leadline.core.likelihoods import Likelihood
 from leadline.core.randomness import normal, normal_of_rows
@@ -157,6 +157,7 @@ class VAE(nn.Module):
         fit = self.likelihood.log_prob(self.conditional(z), batch.x)
         return (divergence(mean, log_scale) - fit).mean()
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of x: z from the prior, then x from p(x | z), (n, *shape)."""
         z = normal((n, self.latent), self.like, generator)

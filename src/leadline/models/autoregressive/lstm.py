@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leadline.core import Batch, Described, OptionError, Quantity, ShapeError, Tokens, mean_quantity
+from leadline.core import Batch, Described, OptionError, Quantity, ShapeError, Tokens, counted, mean_quantity
 from leadline.core.randomness import categorical
 
 __all__ = ["LSTM"]
@@ -115,6 +115,7 @@ class LSTM(nn.Module):
         return -self.conditionals(batch.x).mean()
 
     @torch.no_grad()
+    @counted
     def sample(
         self,
         n: int,

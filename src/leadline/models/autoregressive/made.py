@@ -29,7 +29,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Batch, Described, Domain, Likelihood, OptionError
+from leadline.core import Batch, Described, Domain, Likelihood, OptionError, counted
 from leadline.core.randomness import generator_for
 from leadline.nets.masked import MaskedStack, spread_degrees
 
@@ -125,6 +125,7 @@ class MADE(nn.Module):
         return -self.conditionals(batch.x, component).sum(1).mean()
 
     @torch.no_grad()
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of x, each from a random component, shape (n, *shape)."""
         components = len(self.orders)

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leadline.core import Batch, Bits, Density, Described, Domain
+from leadline.core import Batch, Bits, Density, Described, Domain, counted
 from leadline.core.errors import checked_codes
 from leadline.core.randomness import bernoulli
 from leadline.models.boltzmann.machine import Machine
@@ -187,6 +187,7 @@ class DBM(Machine):
         centred: Tensor = self.centring(loss, list(self.weights), list(self.biases), states)
         return centred
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None, *, steps: int | None = None) -> Tensor:
         """Return `n` draws (n, *shape), each `steps` of Gibbs sampling on from a persistent chain.
 

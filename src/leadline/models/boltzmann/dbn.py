@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leadline.core import Batch, Density, Described, Domain, OptionError
+from leadline.core import Batch, Density, Described, Domain, OptionError, counted
 from leadline.core.errors import checked_codes
 from leadline.core.randomness import bernoulli, uniform
 from leadline.models.boltzmann.machine import Machine
@@ -196,6 +196,7 @@ class DBN(Machine):
             end = below
         return loss
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None, *, steps: int | None = None) -> Tensor:
         """Return `n` draws (n, *shape): a chain of the top machine each, then one pass down.
 

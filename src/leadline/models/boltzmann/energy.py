@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Batch, Density, Described, Domain, Images, OptionError, Quantity, Vectors
+from leadline.core import Batch, Density, Described, Domain, Images, OptionError, Quantity, Vectors, counted
 from leadline.core.randomness import generator_for, normal, uniform
 from leadline.inference.chains import Hamiltonian, Langevin, Metropolis, Unadjusted
 from leadline.models.boltzmann.annealing import Annealing, Method, Path, annealing
@@ -160,6 +160,7 @@ class Energy(nn.Module):
         squares = 0.5 * (end.square().sum(1).mean() - v.square().sum(1).mean())
         return made.mean() - real.mean() - squares + _PENALTY * (real.square().mean() + made.square().mean())
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None, *, steps: int | None = None) -> Tensor:
         """Return `n` draws (n, *shape): the ends of Langevin chains with an accept step, begun in the buffer.
 

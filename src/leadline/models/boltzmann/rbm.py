@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Batch, Density, Described, Domain
+from leadline.core import Batch, Density, Described, Domain, counted
 from leadline.core.errors import checked_codes
 from leadline.models.boltzmann.machine import Machine
 from leadline.models.boltzmann.partition import (
@@ -150,6 +150,7 @@ class RBM(Machine):
         v = self.visible.drawn(batch.x, self.layer.visible_bias)
         return self.layer.contrast(v, self.steps) if self.training else self.layer.misfit(v)
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None, *, steps: int | None = None) -> Tensor:
         """Return `n` draws (n, *shape), each the end of its own Gibbs chain of `steps`.
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leadline.core import Batch, Bits, Density, Described, Domain, Images, OptionError, Vectors
+from leadline.core import Batch, Bits, Density, Described, Domain, Images, OptionError, Vectors, counted
 from leadline.core.errors import checked_codes
 from leadline.core.randomness import normal, uniform, uniform_of_rows
 from leadline.nets.architecture import is_convolutional
@@ -133,6 +133,7 @@ class RealNVP(nn.Module):
         noise = None if self._real else torch.rand(batch.x.shape, dtype=like.dtype, device=like.device)
         return -self._density_at(batch.x, noise).mean()
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of x, shape (n, *shape)."""
         return self.decode(normal((n, self.domain.dims), next(self.parameters()), generator))

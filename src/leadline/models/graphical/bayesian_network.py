@@ -31,7 +31,7 @@ import torch
 from scipy.special import xlogy
 from torch import Tensor
 
-from leadline.core import Categories, DataError, Described, OptionError
+from leadline.core import Categories, DataError, Described, OptionError, counted
 from leadline.core.randomness import uniform
 from leadline.data.networks import Network
 from leadline.inference.expectation import expected_counts, log_evidence
@@ -221,6 +221,7 @@ class BayesianNetwork(LabelledModel):
         """Return True once one sweep has found the estimate; None where gains must tell (EM)."""
         return None if self._gaps else True
 
+    @counted
     def sample(
         self,
         n: int,

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from leadline.core import Batch, Categories, Density, Domain, Quantity
+from leadline.core import Batch, Categories, Density, Domain, Quantity, counted
 from leadline.core.errors import unknown_name
 from leadline.core.randomness import generator_for
 from leadline.inference.annealed import annealed_importance
@@ -121,6 +121,7 @@ class FieldModel(LabelledModel):
         self.particles.copy_(state.position)
         return self._log_weight(self.particles).mean() - known
 
+    @counted
     def sample(
         self,
         n: int,

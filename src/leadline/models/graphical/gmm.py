@@ -27,7 +27,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from leadline.core import Bits, Density, Described, Domain, Images, Vectors
+from leadline.core import Bits, Density, Described, Domain, Images, Vectors, counted
 from leadline.core.errors import checked_codes
 from leadline.core.randomness import categorical, normal, uniform_of_rows
 from leadline.inference.gaussians import COVARIANCES, Covariance, Gaussians, widened
@@ -114,6 +114,7 @@ class GMM(EM):
             max_sweeps=max_sweeps,
         )
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of raw samples (n, *shape)."""
         mixture = self.best

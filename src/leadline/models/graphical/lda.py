@@ -28,10 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Counts, DataError, Density, Described, Domain, Quantity
+from leadline.core import Counts, DataError, Density, Described, Domain, Quantity, counted
 from leadline.core.errors import checked_codes
 from leadline.inference.dirichlet import dirichlet, most_likely_dirichlet, polya_step
-from leadline.inference.topic_chains import left_to_right, log_joint, step
+from leadline.inference.topic_chains import log_joint, shared_left_to_right, step
 from leadline.inference.topics import counted_evidence, infer, prepare
 from leadline.models.graphical.documents import Documents, documents_of, seeds_of
 from leadline.models.graphical.lengths import Lengths, bags_of, log_orders
@@ -172,6 +172,7 @@ class LDA(nn.Module):
         """Return the mean probability of each word in each topic, (K, V)."""
         return (self.strength / self.strength.sum(0)).T
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` bags of words drawn from the model, (n, V) int64."""
         tokens = self.length.sample(n, generator).to(self.strength.device)
@@ -224,7 +225,9 @@ class LDA(nn.Module):
         topics = np.ascontiguousarray(self.topics.T.double().cpu().numpy())
         alpha = self.alpha.double().cpu().numpy()
         seeds = seeds_of(x, generator)
-        return torch.from_numpy(left_to_right(documents.token_starts, words, topics, alpha, samples, seeds))
+        return torch.from_numpy(
+            shared_left_to_right(documents.token_starts, words, topics, alpha, samples, seeds)
+        )
 
     def exact_log_prob(self, x: Tensor) -> Tensor:
         """Return log p(bag) summed over every division of the tokens among topics: (n, V) -> (n,).

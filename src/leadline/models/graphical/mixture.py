@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from leadline.core import Bits, Categories, Counts, Described, Domain, DomainError, Images, Vectors
+from leadline.core import Bits, Categories, Counts, Described, Domain, DomainError, Images, Vectors, counted
 from leadline.core.errors import checked_codes
 from leadline.core.randomness import categorical, normal
 from leadline.inference.gaussians import Gaussians, widened
@@ -132,6 +132,7 @@ class Mixture(EM):
         """Return whether `sweep` reads sparse samples: bags of words."""
         return self.component in _OF_BAGS
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of raw samples (n, *shape)."""
         which = categorical(self.best.log_weights.expand(n, -1), generator)

@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Bits, DataError, Density, Described, Domain
+from leadline.core import Bits, DataError, Density, Described, Domain, counted
 from leadline.core.errors import checked_codes
 from leadline.core.randomness import bernoulli
 from leadline.inference.gaussians import widened
@@ -148,6 +148,7 @@ class NoisyOr(EM):
             data.domain, causes, posterior, restarts=restarts, tolerance=tolerance, max_sweeps=max_sweeps
         )
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of raw samples (n, *shape)."""
         z = bernoulli(self.best.prior.expand(n, -1).contiguous(), generator)

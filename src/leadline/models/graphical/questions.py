@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from leadline.core import Categories, Diagram, Domain, OptionError, Quantity, ResourceError
+from leadline.core import Categories, Diagram, Domain, OptionError, Quantity, ResourceError, counted
 from leadline.core.errors import nearest, unknown_name
 from leadline.inference.asking import Beliefs, believe, likeliest, sample_states
 from leadline.inference.budget import Budget, checked_memory
@@ -144,6 +144,7 @@ class FactorModel(nn.Module, ABC):
             return Quantity(tree.log_partition(seen), "nats", protocol="junction tree")
         return believe(self.factor_graph(), seen, (), method=method, limit=limit).log_partition
 
+    @counted
     def sample(
         self,
         n: int,

@@ -35,6 +35,7 @@ from leadline.core import (
     Images,
     OptionError,
     Vectors,
+    counted,
 )
 from leadline.core.errors import checked_codes, unknown_name
 from leadline.core.randomness import normal, uniform_of_rows
@@ -141,6 +142,7 @@ class PCA(nn.Module):
         self.learned.fill_(True)  # noqa: FBT003
         return float(self.log_prob(x).mean())
 
+    @counted
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return `n` independent draws of x, (n, *x)."""
         k, d = self.components.shape
