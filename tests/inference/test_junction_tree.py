@@ -55,6 +55,35 @@ def test_the_belief_of_a_factor_is_the_joint_distribution_of_its_scope() -> None
             )
 
 
+def test_other_tables_of_the_same_scopes_are_answered_as_by_a_tree_of_their_own() -> None:
+    rng, met = np.random.default_rng(0), 0
+    for seed in range(60):
+        graph = random_graph(seed, directed=seed % 3 == 0, zeros=0.0)
+        evidence = random_evidence(graph, seed)
+        tree, before = JunctionTree(graph), JunctionTree(graph).log_partition()
+        far = 800 * (seed % 2)  # e^800 overflows
+        logs = [rng.normal(size=f.table.shape) + far * (-1) ** i for i, f in enumerate(graph.factors)]
+        logs = [np.where(rng.random(log.shape) < 0.1, -np.inf, log) for log in logs]
+        flat = np.concatenate([np.empty(0), *(log.ravel() for log in logs)])
+        scales = [max(float(log.max()), -1e300) for log in logs]
+        tables = [np.exp(log - scale) for log, scale in zip(logs, scales, strict=True)]
+        others = tuple(Factor(f.scope, table) for f, table in zip(graph.factors, tables, strict=True))
+        try:
+            log_z, beliefs = JunctionTree(FactorGraph(graph.sizes, others)).beliefs(evidence)
+        except DataError:
+            with pytest.raises(DataError):
+                tree.entries(evidence, flat)
+            continue
+        found, entries = tree.entries(evidence, flat)
+        assert found == pytest.approx(log_z + sum(scales), abs=1e-9)
+        np.testing.assert_allclose(
+            entries, np.concatenate([np.empty(0), *(b.ravel() for b in beliefs)]), atol=1e-12
+        )
+        assert tree.log_partition() == before
+        met += len(flat) > 4
+    assert met > 15
+
+
 def test_the_likeliest_state_is_that_of_the_largest_entry() -> None:
     for seed in range(40):
         graph = random_graph(seed, zeros=0.0)

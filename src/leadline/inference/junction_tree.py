@@ -30,14 +30,15 @@ from leadline.inference.sweeps import (
     Content,
     Forest,
     Shape,
+    entries_of,
     gathered,
     layout,
     made_room,
     pass_down,
     pass_up,
     plain_cliques,
-    trace,
 )
+from leadline.inference.tracing import trace
 
 __all__ = ["Calibrated", "JunctionTree"]
 
@@ -90,7 +91,6 @@ class JunctionTree:
         tree = self.cliques
         self._forest = Forest(tree.starts, tree.members, tree.own, tree.parent, tree.home)
         self._sizes = np.array(graph.sizes, dtype=np.int64)
-        self._holder: list[int] = []
         self._offset = 0.0  # log of what the tables were divided by
         self._content = self._packed()
         largest = max([1, *(factor.table.size for factor in graph.factors)])
@@ -119,7 +119,7 @@ class JunctionTree:
             DataError: If the evidence has probability zero.
         """
         observed, sizes, shape = self._observe(evidence or {})
-        log_partition = self._up(observed, sizes, shape, maxima=False)
+        log_partition = self._up(observed, sizes, shape, self._content, maxima=False) + self._offset
         asked = range(len(sizes)) if wanted is None else list(wanted)
         offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
         np.cumsum(sizes, out=offsets[1:])
@@ -141,7 +141,7 @@ class JunctionTree:
         Raises:
             DataError: If the evidence has probability zero.
         """
-        return self._up(*self._observe(evidence or {}), maxima=False)
+        return self._up(*self._observe(evidence or {}), self._content, maxima=False) + self._offset
 
     def beliefs(self, evidence: Mapping[int, int] | None = None) -> tuple[float, list[Floats]]:
         """Return log Z and the distribution of each factor's scope given the evidence, shaped as its table.
@@ -151,11 +151,32 @@ class JunctionTree:
         Raises:
             DataError: If the evidence has probability zero.
         """
-        log_partition = self.calibrate(evidence).log_partition
-        observed, sizes, shape = self._observe(evidence or {})
+        log_partition, flat = self.entries(evidence)
+        at = self._content.value_at
         return log_partition, [
-            self._belief(f, observed, sizes, shape) for f in range(len(self.graph.factors))
+            flat[at[f] : at[f + 1]].reshape(factor.table.shape) for f, factor in enumerate(self.graph.factors)
         ]
+
+    def entries(
+        self, evidence: Mapping[int, int] | None = None, logs: Floats | None = None
+    ) -> tuple[float, Floats]:
+        """Return log Z and the probability of each entry of each table, one after another.
+
+        Args:
+            evidence: Observed states by variable.
+            logs: Logs of other tables of the same scopes, one after another, for this answer alone.
+
+        Raises:
+            DataError: If the evidence has probability zero.
+        """
+        content, offset = (self._content, self._offset) if logs is None else self._reweighted(logs)
+        observed, sizes, shape = self._observe(evidence or {})
+        log_partition = self._up(observed, sizes, shape, content, maxima=False) + offset
+        every, flat = np.ones(len(shape.rows), dtype=np.int64), np.zeros(len(content.values))
+        marginal_at = np.concatenate([[0], np.cumsum(sizes)])
+        pass_down(self._forest, shape, sizes, every, self._room, np.empty(int(marginal_at[-1])), marginal_at)
+        entries_of(self._forest, shape, sizes, observed, content, self._room, flat)
+        return log_partition, flat
 
     def joint(self, variables: Sequence[int]) -> Floats:
         """Return the joint distribution that the last calibration without evidence gave to some variables.
@@ -178,7 +199,7 @@ class JunctionTree:
             DataError: If the evidence has probability zero.
         """
         observed, sizes, shape = self._observe(evidence or {})
-        log_weight = self._up(observed, sizes, shape, maxima=True)
+        log_weight = self._up(observed, sizes, shape, self._content, maxima=True) + self._offset
         x = np.zeros((1, len(sizes)), dtype=np.int64)
         trace(self._forest, shape, sizes, self._room.tables, np.empty((0, 0)), x)
         return np.where(observed >= 0, observed, x[0]), log_weight
@@ -194,7 +215,7 @@ class JunctionTree:
             DataError: If the evidence has probability zero.
         """
         observed, sizes, shape = self._observe(evidence or {})
-        self._up(observed, sizes, shape, maxima=False)
+        self._up(observed, sizes, shape, self._content, maxima=False)
         x = np.zeros((len(uniforms), len(sizes)), dtype=np.int64)
         trace(self._forest, shape, sizes, self._room.tables, uniforms, x)
         return np.where(observed >= 0, observed, x)
@@ -202,7 +223,7 @@ class JunctionTree:
     def _packed(self) -> Content:
         """Return the factors one after another, each held by the clique of its first eliminated variable."""
         factors, tree = self.graph.factors, self.cliques
-        starts, scopes, strides = [0], list[int](), list[int]()
+        starts, scopes, strides, holders = [0], list[int](), list[int](), list[int]()
         for factor in factors:
             axes = sorted(range(len(factor.scope)), key=lambda axis: tree.position[factor.scope[axis]])
             steps = _strides(factor.table.shape)
@@ -211,8 +232,8 @@ class JunctionTree:
             strides += [steps[axis] for axis in axes]
             starts.append(len(scopes))
             free = [v for v in scope if self.graph.sizes[v] > 1]  # variables of one state join nothing
-            self._holder.append(int(tree.home[(free or scope or [0])[0]]))
-        holder = np.array(self._holder, dtype=np.int64)
+            holders.append(int(tree.home[(free or scope or [0])[0]]))
+        holder = np.array(holders, dtype=np.int64)
         held = np.zeros(len(tree.own) + 1, dtype=np.int64)
         np.cumsum(np.bincount(holder, minlength=len(tree.own)), out=held[1:])
         value_at = np.cumsum([0, *(factor.table.size for factor in factors)])
@@ -250,17 +271,27 @@ class JunctionTree:
             self._room = made_room(cells, entries, len(shape.rows), len(self._room.scratch))
         return observed, sizes, shape
 
-    def _up(self, observed: Ints, sizes: Ints, shape: Shape, *, maxima: bool) -> float:
-        """Pass messages to the roots and return the log of the total, or largest, weight."""
+    def _reweighted(self, logs: Floats) -> tuple[Content, float]:
+        """Return the factors with other logs, and the log of what they were divided by."""
+        at = self._content.value_at
+        if not len(logs):
+            return self._content, 0.0
+        tops = np.maximum.reduceat(logs, at[:-1])
+        tops[tops == -np.inf] = 0.0
+        units = np.exp(logs - tops.repeat(np.diff(at)))
+        return self._content._replace(values=units, child=np.full(len(tops), -1)), float(tops.sum())
+
+    def _up(self, observed: Ints, sizes: Ints, shape: Shape, content: Content, *, maxima: bool) -> float:
+        """Pass messages to the roots and return the log of the total, or largest, weight of the tables."""
         if maxima:
             plain = np.zeros(len(shape.rows), dtype=np.int64)
         else:
-            plain = plain_cliques(self._forest, self._content, observed)
-        total = pass_up(self._forest, shape, sizes, observed, self._content, plain, self._room, maxima)
+            plain = plain_cliques(self._forest, content, observed)
+        total = pass_up(self._forest, shape, sizes, observed, content, plain, self._room, maxima)
         if total == -math.inf:
             seen = bool((observed >= 0).any())
             raise DataError("the evidence has probability zero" if seen else "every state has weight zero")
-        return float(total) + self._offset
+        return float(total)
 
     def _ancestry(self, variables: Iterable[int]) -> Ints:
         """Return which cliques lie between a root and the clique of one of the variables."""
@@ -271,19 +302,6 @@ class JunctionTree:
                 chosen[c] = 1
                 c = int(self.cliques.parent[c])
         return chosen
-
-    def _belief(self, number: int, observed: Ints, sizes: Ints, shape: Shape) -> Floats:
-        """Return the distribution of a factor's scope, from the clique that holds it."""
-        factor = self.graph.factors[number]
-        out = np.zeros(factor.table.shape)
-        at = self._content.scope_at
-        part = self._content.scopes[at[number] : at[number + 1]]
-        c = int(self._holder[number])
-        kept = self._gathered(c, part, sizes, shape)
-        states = [int(observed[v]) for v in factor.scope]
-        left = tuple(slice(None) if state < 0 else slice(state, state + 1) for state in states)
-        out[left] = kept.transpose([list(part).index(v) for v in factor.scope])
-        return out
 
     def _gathered(self, c: int, part: Ints, sizes: Ints, shape: Shape) -> Floats:
         """Return a clique's table summed onto some of its variables, in the order of elimination."""

@@ -29,13 +29,13 @@ __all__ = [
     "Forest",
     "Room",
     "Shape",
+    "entries_of",
     "gathered",
     "layout",
     "made_room",
     "pass_down",
     "pass_up",
     "plain_cliques",
-    "trace",
 ]
 
 
@@ -111,11 +111,21 @@ def layout(forest: Forest, sizes: Ints) -> Shape:
 
 
 @compiled
-def _sliced(f: int, content: Content, sizes: Ints, observed: Ints, out: Floats) -> int:
-    """Write a factor's table at the observed states, axes in the order of elimination; return its length."""
+def _sliced(
+    f: int,
+    content: Content,
+    values: Floats,
+    sizes: Ints,
+    observed: Ints,
+    part: Floats,
+    back: bool,  # noqa: FBT001
+) -> int:
+    """Copy a factor's values at the observed states to a part, axes in the order of elimination, or back.
+
+    Returns the length of the part.
+    """
     variables = content.scopes[content.scope_at[f] : content.scope_at[f + 1]]
     strides = content.strides[content.scope_at[f] : content.scope_at[f + 1]]
-    values = content.values
     turn = np.zeros(MOST_AXES, dtype=np.int64)
     length, place = 1, content.value_at[f]
     axes = len(variables)
@@ -126,8 +136,12 @@ def _sliced(f: int, content: Content, sizes: Ints, observed: Ints, out: Floats) 
     inner = sizes[variables[axes - 1]] if axes else 1
     stride = strides[axes - 1] if axes else 0
     for t in range(0, length, inner):
-        for b in range(inner):
-            out[t + b] = values[place + b * stride]
+        if back:
+            for b in range(inner):
+                values[place + b * stride] = part[t + b]
+        else:
+            for b in range(inner):
+                part[t + b] = values[place + b * stride]
         for k in range(axes - 2, -1, -1):
             turn[k] += 1
             place += strides[k]
@@ -147,7 +161,7 @@ def _filled(
     for h in range(content.held_at[c], content.held_at[c + 1]):
         f = content.held[h]
         part = content.scopes[content.scope_at[f] : content.scope_at[f + 1]]
-        length = _sliced(f, content, sizes, observed, room.scratch)
+        length = _sliced(f, content, content.values, sizes, observed, room.scratch, back=False)
         count = blocks_of(whole, part, sizes, room.block, room.step)
         multiply_in(table, room.scratch[:length], room.block, room.step, count, fresh)
         fresh = False
@@ -335,6 +349,34 @@ def gathered(table: Floats, whole: Ints, part: Ints, sizes: Ints, room: Room, ou
 
 
 @compiled
+def entries_of(
+    forest: Forest, shape: Shape, sizes: Ints, observed: Ints, content: Content, room: Room, out: Floats
+) -> None:
+    """Write the probability of each entry of each factor's table, from cliques that `pass_down` left.
+
+    Args:
+        forest: The cliques.
+        shape: How their tables lie.
+        sizes: States left of each variable.
+        observed: The observed state of each variable, or -1.
+        content: The factors.
+        room: What `pass_down` left.
+        out: Written to as the values of `content` lie; entries of states that are ruled out stay.
+    """
+    for c in range(len(forest.own)):
+        whole = forest.members[forest.starts[c] : forest.starts[c + 1]]
+        table = room.tables[shape.table_at[c] : shape.table_at[c + 1]]
+        for h in range(content.held_at[c], content.held_at[c + 1]):
+            f = content.held[h]
+            part = content.scopes[content.scope_at[f] : content.scope_at[f + 1]]
+            length = 1
+            for v in part:
+                length *= sizes[v]
+            gathered(table, whole, part, sizes, room, room.scratch[:length])
+            _sliced(f, content, out, sizes, observed, room.scratch, back=True)
+
+
+@compiled
 def plain_cliques(forest: Forest, content: Content, observed: Ints) -> Ints:
     """Return which cliques' messages are constant: their subtree holds just its own variables' distributions.
 
@@ -362,51 +404,3 @@ def plain_cliques(forest: Forest, content: Content, observed: Ints) -> Ints:
             last[p] = max(last[p], last[c])
             usable[p] &= usable[c]
     return plain
-
-
-@compiled
-def trace(forest: Forest, shape: Shape, sizes: Ints, tables: Floats, uniforms: Floats, x: Ints) -> None:
-    """Walk from the roots down and write each row's states: the likeliest, or drawn with `uniforms` (n, c).
-
-    Args:
-        forest: The cliques.
-        shape: How their tables lie.
-        sizes: States left of each variable.
-        tables: What `pass_up` left.
-        uniforms: Draws from U[0, 1), or nothing for the likeliest state.
-        x: Room for the rows (n, d).
-    """
-    starts, members, own, _, _ = forest
-    for n in range(len(x)):
-        for c in range(len(own) - 1, -1, -1):
-            column = 0
-            for i in range(starts[c] + own[c], starts[c + 1]):
-                column = column * sizes[members[i]] + x[n, members[i]]
-            columns = shape.columns[c]
-            table = tables[shape.table_at[c] : shape.table_at[c + 1]]
-            if len(uniforms):
-                row = _drawn(table, shape.rows[c], columns, column, uniforms[n, c])
-            else:
-                row = int(np.argmax(table[column::columns]))
-            for i in range(starts[c] + own[c] - 1, starts[c] - 1, -1):
-                v = members[i]
-                x[n, v] = row % sizes[v]
-                row //= sizes[v]
-
-
-@compiled
-def _drawn(table: Floats, rows: int, columns: int, column: int, uniform: float) -> int:
-    """Return a row drawn in proportion to a column of the table."""
-    total = 0.0
-    for r in range(rows):
-        total += table[r * columns + column]
-    left = uniform * total
-    last = 0
-    for r in range(rows):
-        weight = table[r * columns + column]
-        if weight > 0.0:
-            last = r
-            left -= weight
-            if left < 0.0:
-                return r
-    return last

@@ -32,6 +32,7 @@ from leadline.inference.chains.gibbs import Conditionals, Gibbs
 from leadline.inference.factors import Factor, FactorGraph, Floats
 from leadline.inference.gibbs_answers import IslandsError
 from leadline.inference.graphs import separated
+from leadline.inference.junction_tree import JunctionTree
 from leadline.inference.orders import find_cliques
 from leadline.models.graphical.labelled import LabelledModel
 from leadline.models.graphical.questions import Evidence
@@ -82,6 +83,7 @@ class FieldModel(LabelledModel):
             objective = "exact" if self._tree_size(scopes) <= _EASY else "pseudo"
         self.objective = objective
         self._partition: tuple[Tensor, Quantity] | None = None
+        self._calibrated: tuple[tuple[tuple[int, ...], ...], JunctionTree] | None = None
         if objective == "persistent":
             sizes = torch.tensor(self.variables.sizes)
             start = (torch.rand(chains, len(sizes)) * sizes).long()
@@ -208,8 +210,10 @@ class FieldModel(LabelledModel):
 
     def expected(self) -> tuple[float, Floats]:
         """Return log Z in nats, and the probability of each entry of each table, one after another."""
-        log_partition, beliefs = self._junction_tree(None).beliefs()
-        return log_partition, np.concatenate([np.empty(0), *(belief.ravel() for belief in beliefs)])
+        scopes = self.scopes
+        if self._calibrated is None or self._calibrated[0] != scopes:
+            self._calibrated = scopes, JunctionTree(self._tempered(np.zeros(len(self.flat()))))
+        return self._calibrated[1].entries(logs=self.flat().detach().double().cpu().numpy())
 
     @cached_property
     def _conditionals(self) -> Conditionals:
