@@ -199,6 +199,12 @@ def test_a_domain_that_does_not_fit_names_the_ones_that_do_and_the_conversion() 
         Images(1, 2, 2).require(Bits)
     with pytest.raises(DomainError, match=r"needs Vectors or Images.*vectors\(\)"):
         Categories((2, 3)).require(Vectors, Images)
+    for columns in (Vectors.standard(3), Table(Vectors.standard(1), Categories((2,)))):
+        with pytest.raises(DomainError, match=r"categorical=\*"):
+            columns.require(Categories)
+    with pytest.raises(DomainError) as refused:
+        Images(1, 2, 2).require(Categories)
+    assert "categorical" not in str(refused.value)
     with pytest.raises(DomainError, match="no real coordinates"):
         Categories((2, 3)).continuous(torch.zeros(1, 2))
     with pytest.raises(OptionError, match="bernoulli"):

@@ -199,6 +199,8 @@ class Domain(ABC):
             return "data.binarize(threshold) gives Bits (--data binarize=THRESHOLD)"
         if kind.kind == "vectors" and self.kind in ("images", "bits", "categories", "table"):
             return "data.vectors() gives Vectors (--data vectors=true)"
+        if kind.kind == "categories" and self.kind in ("vectors", "table"):
+            return "load(..., categorical='*') reads columns as categories (--data 'categorical=*')"
         return ""
 
     def to_json(self) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class _Reader:
             self.at += 1
             readers[word]()
         if not self.states:
-            self._fail("no variable")
+            self._fail("no variable: a network in BIF has blocks variable NAME { ... }")
         for name in self.states:
             if name not in self.families:
                 self._fail(f"no probability block for the variable {name}")
