@@ -180,8 +180,11 @@ def test_cells_follow_the_counts_of_now_also_in_a_copy() -> None:
         assert torch.equal(again.log_prob(params, data.test.x), before)  # type: ignore[arg-type]
 
 
-def test_pixels_are_gaussianised_unless_a_likelihood_is_named() -> None:
-    data = pictures()
+def test_grey_pixels_are_gaussianised_unless_a_likelihood_is_named() -> None:
+    data, colour = pictures(), Signature(Images(3, 2, 2, LEVELS))
+    for kind in (RealNVP, VAE):
+        assert not kind.for_data(colour).stages()
+        assert kind.for_data(colour, pixels="gaussianised").stages()
     assert RealNVP.for_data(data).stages()
     assert isinstance(VAE.for_data(data).likelihood, CellNormal)
     for name in data.domain.heads:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from leadline.core.errors import unknown_name
 
-__all__ = ["PIXELS", "Marginals"]
+__all__ = ["PIXELS", "Marginals", "usual_pixels"]
 
 PIXELS = ("gaussianised", "standard")
 _COUNTED_AT_ONCE = 1000
@@ -148,3 +148,14 @@ class Marginals(nn.Module):
         below, top = ladder.gather(1, level).T.double(), ladder.gather(1, level + 1).T.double()
         total = ladder[0, -1]
         return below / total, (top - below) / total
+
+
+def usual_pixels(planes: tuple[int, int, int] | None) -> str:
+    """Return what is done to pixels unless it is said: those of grey pictures are gaussianised.
+
+    Levels of colour photographs have neither walls nor spikes, and their many histograms are noisy.
+
+    Args:
+        planes: Channels, height and width of a sample, or None if it is no picture.
+    """
+    return "gaussianised" if planes is not None and planes[0] == 1 else "standard"

@@ -37,7 +37,7 @@ from leadline.models.autoencoders.cells import CellNormal
 from leadline.nets.architecture import is_convolutional
 from leadline.nets.convolution import ConvDecoder, ConvEncoder
 from leadline.nets.dense import dense
-from leadline.nets.marginals import Marginals
+from leadline.nets.marginals import Marginals, usual_pixels
 
 __all__ = ["VAE", "divergence"]
 
@@ -63,8 +63,8 @@ class VAE(nn.Module):
         latent: Number k of latent variables, at least 1.
         likelihood: Name of the domain's likelihood head, its default if None.
         pixels: "gaussianised" takes each pixel of a picture through its own histogram of the training split
-            to a unit normal, and makes p(x | z) normal there; "standard" leaves all to the likelihood, and
-            is meant where one is named.
+            to a unit normal, and makes p(x | z) normal there; "standard" leaves all to the likelihood.
+            None gaussianises grey pictures where no likelihood is named.
 
     Raises:
         OptionError: If the domain has no such head, or one is named beside gaussianised pixels.
@@ -93,9 +93,8 @@ class VAE(nn.Module):
         super().__init__()
         self.domain = domain
         self.latent = latent
-        self.marginals = Marginals(
-            domain.dims, domain.levels if isinstance(domain, Images) else 0, _pixels(pixels, likelihood)
-        )
+        levels = domain.levels if isinstance(domain, Images) else 0
+        self.marginals = Marginals(domain.dims, levels, pixels or _usual(domain, likelihood))
         self.likelihood = _head(domain, likelihood, self.marginals)
         self.register_buffer("like", torch.empty(0), persistent=False)
         self.encoder = encoder
@@ -123,10 +122,10 @@ class VAE(nn.Module):
             architecture: "dense", "conv" (pictures only), or "auto": convolutional for pictures whose
                 sides have at least 16 pixels.
             likelihood: Name of the domain's likelihood head, its default if None.
-            pixels: "gaussianised" or "standard", which is meant where a likelihood is named.
+            pixels: "gaussianised" or "standard"; None gaussianises grey pixels unless a likelihood is named.
         """
         domain = data.domain
-        pixels = _pixels(pixels, likelihood)
+        pixels = pixels or _usual(domain, likelihood)
         counted = isinstance(domain, Images) and pixels == "gaussianised"
         parameters = 2 * domain.dims if counted else domain.likelihood(likelihood).parameters
         if latent < 1:
@@ -232,9 +231,9 @@ class VAE(nn.Module):
             yield torch.cat(fits), ratio, divergence(mean, log_scale)
 
 
-def _pixels(pixels: str | None, likelihood: str | None) -> str:
-    """Return what is done to pixels, where that is left to the model."""
-    return pixels or ("gaussianised" if likelihood is None else "standard")
+def _usual(domain: Domain, likelihood: str | None) -> str:
+    """Return what is done to pixels unless it is said."""
+    return usual_pixels(domain.planes) if likelihood is None else "standard"
 
 
 def _head(domain: Domain, likelihood: str | None, marginals: Marginals) -> Likelihood:

@@ -35,7 +35,7 @@ from leadline.core.errors import checked_codes
 from leadline.core.randomness import normal, uniform, uniform_of_rows
 from leadline.nets.architecture import is_convolutional
 from leadline.nets.coupling import DenseFlow, PictureFlow
-from leadline.nets.marginals import Marginals
+from leadline.nets.marginals import Marginals, usual_pixels
 
 __all__ = ["RealNVP"]
 
@@ -57,7 +57,7 @@ class RealNVP(nn.Module):
         flow: Invertible network with `forward` (n, *) -> codes (n, d) and log |det| (n,), and `inverse`.
             It takes (n, c, h, w) if it is a `PictureFlow`, else (n, d).
         pixels: "gaussianised" takes each pixel of a picture through its own histogram of the training split
-            to a unit normal; "standard" is the logit.
+            to a unit normal; "standard" is the logit. None gaussianises grey pictures.
 
     Raises:
         DomainError: If the values have no real coordinates.
@@ -73,12 +73,11 @@ class RealNVP(nn.Module):
 
     invertible = True
 
-    def __init__(
-        self, domain: Domain, flow: DenseFlow | PictureFlow, *, pixels: str = "gaussianised"
-    ) -> None:
+    def __init__(self, domain: Domain, flow: DenseFlow | PictureFlow, *, pixels: str | None = None) -> None:
         super().__init__()
         self.domain = domain.require(Vectors, Images, Bits)
-        self.marginals = Marginals(domain.dims, domain.levels if isinstance(domain, Images) else 0, pixels)
+        levels = domain.levels if isinstance(domain, Images) else 0
+        self.marginals = Marginals(domain.dims, levels, pixels or usual_pixels(domain.planes))
         self.flow = flow
 
     @classmethod
@@ -92,7 +91,7 @@ class RealNVP(nn.Module):
         scales: int | None = None,
         channels: int = 32,
         blocks: int = 1,
-        pixels: str = "gaussianised",
+        pixels: str | None = None,
     ) -> "RealNVP":
         """Return a model for vectors, pictures or bits.
 
@@ -105,7 +104,7 @@ class RealNVP(nn.Module):
             scales: Number of scales of a convolutional flow, as many as the sides allow if None.
             channels: Channels of the networks of a convolutional flow.
             blocks: Residual blocks of these networks.
-            pixels: "gaussianised" or "standard".
+            pixels: "gaussianised" or "standard"; None gaussianises grey pictures.
         """
         domain = data.domain.require(Vectors, Images, Bits)
         if min(couplings, channels, *hidden) < 1 or blocks < 0 or (scales is not None and scales < 1):
