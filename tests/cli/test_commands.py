@@ -308,6 +308,15 @@ def test_an_output_that_cannot_be_written_is_named(
     assert ".png" in failed(capsys, "sample", home / "digits", "--out", tmp_path / "x.gif")
 
 
+@pytest.mark.parametrize(
+    "command", [("draw", "nowhere.bif"), ("sample", "nowhere"), ("study", "depth", "nowhere")]
+)
+def test_the_ending_of_an_output_is_checked_before_the_work(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "x.gz: its name must end in " in failed(capsys, *command, "--out", "x.gz")
+
+
 def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("sample", "nowhere", "--debug") == 2
     assert "Traceback" in capsys.readouterr().err

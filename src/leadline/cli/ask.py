@@ -97,9 +97,10 @@ def draw(
       leadline draw runs/learned --against alarm.bif --out difference.svg
     """
     from leadline.cli.evidence import evidence_of, names_in
-    from leadline.cli.output import write_figure
+    from leadline.cli.output import FIGURES, check_ending, write_figure
     from leadline.reports import draw as drawn
 
+    check_ending(out, FIGURES)
     shown = _asked_of(model)
     seen = evidence_of(getattr(shown, "model", shown), evidence, None)
     other = None if against is None else _asked_of(against)

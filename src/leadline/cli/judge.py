@@ -79,7 +79,7 @@ def study(
       leadline study birthday_paradox runs/a --out pairs.png
       leadline study stationary_point --set function=flat_saddle
     """
-    from leadline.cli.output import show_document, show_table, write_finding
+    from leadline.cli.output import FINDINGS, check_ending, show_document, show_table, write_finding
     from leadline.core.errors import unknown_name
     from leadline.studies import STUDIES
 
@@ -92,6 +92,7 @@ def study(
         return
     if name not in STUDIES:
         raise unknown_name("study", name, STUDIES)
+    check_ending(out, FINDINGS)
     finding = _found(STUDIES[name], subject, study_options, on, options)
     show_document(finding.to_json()) if as_json else typer.echo(str(finding))
     if out is not None:

@@ -16,6 +16,10 @@ from leadline.core import Categories, Domain, OptionError, Table, Tokens
 from leadline.training.files import whole_file
 
 __all__ = [
+    "FIGURES",
+    "FINDINGS",
+    "SAMPLES",
+    "check_ending",
     "note",
     "plain",
     "records_of",
@@ -30,6 +34,9 @@ __all__ = [
 
 ARRAYS = (".npy", ".npz")
 PICTURES = (".png",)
+FIGURES = (".png", ".svg")
+FINDINGS = (".json", ".csv", ".png", ".gif", ".html")
+SAMPLES = ("", ".npz", ".npy", ".png", ".csv", ".json", ".txt")
 _MOST_PICTURES = 10_000
 
 
@@ -181,17 +188,21 @@ def _record(domain: Domain, sample: Tensor) -> dict[str, Any]:
     return dict(zip(names, values, strict=True))
 
 
-def write_figure(figure: Any, out: Path) -> None:
-    """Write a figure as .png or .svg.
+def check_ending(out: Path | None, endings: Sequence[str]) -> None:
+    """Check what a file is to be called before the work that would fill it.
 
     Raises:
-        OptionError: If the ending is neither.
+        OptionError: If it has none of the endings.
     """
+    if out is not None and out.suffix.lower() not in endings:
+        raise OptionError(f"--out {out}: its name must end in {', '.join(filter(None, endings))}")
+
+
+def write_figure(figure: Any, out: Path) -> None:
+    """Write a figure, as one of `FIGURES`."""
     from leadline.reports.drawing import png_bytes, svg_bytes
 
-    if out.suffix not in (".png", ".svg"):
-        raise OptionError(f"--out {out}: a figure is written as .png or .svg")
-    data = png_bytes(figure) if out.suffix == ".png" else svg_bytes(figure)
+    data = png_bytes(figure) if out.suffix.lower() == ".png" else svg_bytes(figure)
     with whole_file(out) as temporary:
         temporary.write_bytes(data)
     note(f"wrote {out}")

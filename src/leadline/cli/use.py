@@ -84,8 +84,9 @@ def sample(
       leadline sample alarm.bif -n 5000 --evidence CVP=LOW --out rows.csv
     """
     from leadline.cli.loading import drawn
-    from leadline.cli.output import write_samples
+    from leadline.cli.output import SAMPLES, check_ending, write_samples
 
+    check_ending(out, SAMPLES)
     domain, x = drawn(run, count, seed, options, evidence)
     write_samples(domain, x, out, default=run / "samples.png", as_json=as_json)
 
