@@ -48,6 +48,7 @@ class TemperedGibbs:
         OptionError: If the temperatures do not fall from 1.
 
     Example:
+        >>> from leadline.inference.factors import Factor
         >>> pair = FactorGraph((2, 2), (Factor((0, 1), np.array([[99.0, 1.0], [1.0, 99.0]])),))
         >>> kernel = TemperedGibbs(pair, (1.0, 0.5, 0.1))
         >>> kernel.step(kernel.init(kernel.start(10)))[0].position.shape
