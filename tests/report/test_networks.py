@@ -376,5 +376,5 @@ def test_the_command_draws_files_and_runs(tmp_path: Path, capsys: pytest.Capture
     assert main(["draw", given, "--out", str(tmp_path / "d.gif")]) == 2
     assert main(["draw", given, "--evidence", "a=maybe"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert any("written as .png or .svg" in line for line in lines)
+    assert any("must end in .png, .svg" in line for line in lines)
     assert any("no state maybe" in line for line in lines)
