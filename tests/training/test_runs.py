@@ -27,7 +27,7 @@ KILLS = {"descend": 20, "players": 6, "sweep": 6, "stack": 8}
 
 
 def program(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "-W", "ignore", *words],
         env=environment,
@@ -168,6 +168,8 @@ def test_two_processes_end_with_the_weights_of_one(kind: str, sharding: str, tmp
     assert alone.returncode == 0, alone.stderr[-2000:]
     both = program(*LAUNCH, kind, sharding, str(tmp_path / "two"))
     assert both.returncode == 0, both.stderr[-3000:]
+    assert both.stdout.count("left:") == 2
+    assert "gloo" not in both.stdout  # a thread that outlives Python may abort the process
     one = read_tensors(tmp_path / "one" / "model.safetensors")[0]
     two = read_tensors(tmp_path / "two" / "model.safetensors")[0]
     assert one.keys() == two.keys()

@@ -3,10 +3,12 @@
 import atexit
 import ctypes
 import gc
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -257,8 +259,23 @@ def _vote_device() -> str:
     return "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
 
 
+def _forget() -> None:
+    """Make PyTorch forget the meshes that weights were sharded over: its caches hold on to the group."""
+    getattr(importlib.import_module("torch.distributed.tensor.debug"), "_clear_sharding_prop_cache", bool)()
+    planner = importlib.import_module("torch.distributed.tensor._redistribute")
+    getattr(planner, "clear_redistribute_planner_cache", bool)()
+    caches = [held for held in gc.get_objects() if type(held) is type(lru_cache(bool))]
+    for cache in caches:
+        if str(cache.__module__).startswith("torch.distributed"):
+            cache.cache_clear()
+
+
 def _leave() -> None:
-    """Leave the processes; wrapped models that still hold on to their group go first."""
+    """Leave the processes, with all that holds on to their group gone first, so that its threads end.
+
+    A thread of the group that outlives the interpreter aborts the process.
+    """
+    _forget()
     gc.collect()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -272,6 +289,7 @@ def crew(device: torch.device) -> Crew:
     if not torch.distributed.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        importlib.import_module("torch._dynamo")  # imported later, it would hold on to the group for good
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        atexit.register(_leave)  # threads of the group that outlive the interpreter abort the process
+        atexit.register(_leave)
     return Crew(torch.distributed.get_rank(), size)
