@@ -6,13 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
 
 @pytest.fixture
 def generator() -> torch.Generator:

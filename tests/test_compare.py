@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 from torch import Tensor, nn
 
 from leadline.comparison import Comparison, compare, ranks, seconds_of, told_apart
@@ -351,6 +352,18 @@ def test_another_backend_of_joblib_takes_over_and_agrees() -> None:
         threads = quick(data, {"coin": coin, "far": far}, jobs=None)
     for name in ("model", "bits_per_dim", "low", "high"):
         assert threads.tables["density"][name].tolist() == alone.tables["density"][name].tolist()
+
+
+def test_worker_processes_agree_with_this_one() -> None:
+    data = tiny("bits")
+    alone = quick(data, {"coin": coin, "far": far})
+    try:
+        spread = quick(data, {"coin": coin, "far": far}, jobs=2)
+    finally:
+        get_reusable_executor().shutdown(wait=True)  # they would outlive the test
+    assert not spread.failures
+    for name in ("model", "bits_per_dim", "low", "high"):
+        assert spread.tables["density"][name].tolist() == alone.tables["density"][name].tolist()
 
 
 def test_comparing_leaves_global_randomness_and_threads_alone() -> None:

@@ -1,17 +1,17 @@
 """What only a process of its own shows: start-up, signals, pipes, full disks."""
 
-import os
 import re
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-START = [sys.executable, "-c", "import sys; from leadline.cli import main; sys.exit(main())"]
+from tests.programs import ENVIRONMENT, PATIENCE, program
+
+START = ("-c", "import sys; from leadline.cli import main; sys.exit(main())")
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -19,10 +19,7 @@ def test_help_loads_nothing_heavy() -> None:
         "import sys; from leadline.cli import main; main(['--help']); main(['fit', '--help']);"
         "print(sorted({'torch','numpy','pandas','sklearn','matplotlib','rich','jinja2'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert program("-c", code, check=True).stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(
@@ -50,43 +47,45 @@ def test_every_help_shows_an_example(command: str, capsys: pytest.CaptureFixture
 
 
 def test_a_pipe_that_nobody_reads_ends_the_command_quietly() -> None:
-    process = subprocess.Popen([*START, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    said = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(60) == 141
-    assert said == ""
+    command = [sys.executable, *START, "--help"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(PATIENCE) == 141
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_under_stdout_is_one_line() -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = subprocess.run(
-            [*START, "--version"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
-        )
+        done = program(*START, "--version", stdout=full)
     assert done.returncode == 2
     assert done.stderr == "error: No space left on device\n"
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from leadline.cli import main
+    from leadline.training.session import Session
 
-    def press() -> None:
-        while not (tmp_path / "run" / "run.json").exists():
-            time.sleep(0.02)
-        time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGINT)
+    after_each = Session.after_each
 
-    threading.Thread(target=press, daemon=True).start()
+    def pressed(session: Session, *step: Any) -> None:
+        if session.position.total == 3:
+            signal.raise_signal(signal.SIGINT)
+        after_each(session, *step)
+
+    monkeypatch.setattr(Session, "after_each", pressed)
     words = ["fit", "mlp", "iris", "--epochs", "1000000", "--out", str(tmp_path / "run"), "--quiet"]
     assert main(words) == 130
     said = capsys.readouterr()
     assert said.out == ""
     assert "Traceback" not in said.err
+    assert "interrupted after step 3" in said.err
     assert "--resume" in said.err
 
 

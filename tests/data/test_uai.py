@@ -1,8 +1,6 @@
 """UAI files: read, written, read again; and what is said of damaged ones."""
 
 import gzip
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from leadline.data.uai import (
     write_partition,
     write_uai,
 )
+from tests.programs import program
 
 SHARED = Path(__file__).parents[3] / "shared/data/uai"
 SMALL = "MARKOV\n3\n2 2 3\n2\n2 0 1\n2 1 2\n\n4\n 1 2\n 3 4\n6\n0 1 2 3 4 5e-1\n"
@@ -168,9 +167,7 @@ def test_a_file_is_written_whole_or_not_at_all_and_compressed_by_its_name(tmp_pa
         "write_map([1] * 100, 'old.MAP')"
     )
     (tmp_path / "old.MAP").write_text("MAP\n1 0\n")
-    ended = subprocess.run(
-        [sys.executable, "-c", limited + code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    ended = program("-B", "-c", limited + code, cwd=tmp_path)  # cut off, compiled code would stay
     assert "RunError: cannot write old.MAP: File too large" in ended.stderr
     assert read_map(tmp_path / "old.MAP") == [0]  # what stood there
 

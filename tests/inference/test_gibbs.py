@@ -1,8 +1,6 @@
 """Gibbs sampling and exact transition matrices on targets of few states, by enumeration."""
 
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +16,7 @@ from leadline.inference.chains import Gibbs, Metropolis, Proposed, Tempering
 from leadline.inference.chains.gibbs import Scan, coloured
 from leadline.inference.factors import Factor, FactorGraph, enumerated
 from leadline.laws.summation import chi_square
+from tests.programs import program
 
 SCANS: tuple[Scan, ...] = ("systematic", "random", "colours")
 
@@ -138,8 +137,7 @@ def test_the_threads_of_compiled_loops_leave_those_of_torch_alone() -> None:
         "import torch; from leadline.inference.words import share_threads\n"
         "torch.set_num_threads(1); share_threads(); print(torch.get_num_threads())"
     )  # in a process whose loops have not started yet
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "1"
+    assert program("-c", code, check=True).stdout.strip() == "1"
 
 
 def single_flips(d: int) -> Tensor:

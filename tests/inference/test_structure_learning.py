@@ -181,14 +181,17 @@ class _Uneven(FamilyScore):
         return super().__call__(child, above) + 1e-3 * math.sin(1 + 7 * child + sum(3.7**v for v in above))
 
 
-def test_time_cuts_off_restarts_and_list_but_not_the_first_climb() -> None:
+def test_time_cuts_off_restarts_and_list_but_not_the_first_climb(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()  # each look at it is a second
+    monkeypatch.setattr(time, "monotonic", clock.__next__)
     x = drawn(random_dag(9, 5), (2,) * 9, 300, seed=8)
     score = FamilyScore(Table(x, (2,) * 9))
     plain = hill_climbing(score, 9)
     assert hill_climbing(score, 9, restarts=10**9, tabu=10**9, seconds=1e-9) == plain
-    began = time.monotonic()
-    hill_climbing(score, 9, restarts=10**9, tabu=10**9, seconds=0.2)
-    assert 0.2 <= time.monotonic() - began < 5
+    for tabu, looks in ((10**9, 100), (0, 20)):  # time ends the list, and where there is none the restarts
+        began = next(clock)
+        hill_climbing(score, 9, restarts=10**9, tabu=tabu, seconds=looks)
+        assert looks <= next(clock) - began < looks + 5
 
 
 def test_the_tree_is_the_likeliest_of_all_sixteen(table: Table) -> None:

@@ -144,7 +144,7 @@ def test_without_its_name_the_label_is_joined_to_every_column() -> None:
 
 def test_a_field_takes_part_in_classification_where_there_are_classes() -> None:
     models = "markov_random_field,bayesian_network"
-    table = ll.compare(data_of(600), task="classification", models=models, seeds=1, steps=30, out=None)
+    table = ll.compare(data_of(600), task="classification", models=models, steps=30, jobs=1)
     assert "markov_random_field" in str(table)
     plain = Dataset("rows", DOMAIN, None, *(Split(rows(60)[0]) for _ in range(3)))
     assert not has_verb(ll.build("markov_random_field", plain), "predict")

@@ -112,7 +112,7 @@ def test_the_graph_with_the_label_is_found_or_given_by_its_name() -> None:
 
 
 def test_a_network_takes_part_in_classification_where_there_are_classes() -> None:
-    table = ll.compare(data_of(600), task="classification", models="bayesian_network", seeds=1, out=None)
+    table = ll.compare(data_of(600), task="classification", models="bayesian_network", steps=30, jobs=1)
     assert "bayesian_network" in str(table)
     plain = Dataset("rows", DOMAIN, None, *(Split(rows(60)[0]) for _ in range(3)))
     model = ll.build("bayesian_network", plain)

@@ -3,8 +3,6 @@
 import json
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +13,7 @@ from leadline import studies
 from leadline.core import OptionError, Quantity
 from leadline.studies import STUDIES, Finding, StudyError, birthday_paradox, random_labels
 from leadline.studies.study import Control, all_of, named_seeds, over_seeds, passed, readings, side
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import ROOT, program
 
 
 def finding(holds: bool | None, drawn: list[Finding]) -> Finding:
@@ -147,7 +144,4 @@ print([m for m in ("torch", "pandas", "matplotlib", "leadline.studies.depth") if
 import leadline.studies.dense_parameters  # imports the module of another study
 print(callable(studies.depth), studies.depth is studies.STUDIES["depth"].run)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.split("\n")[:2] == ["[]", "True True"]
+    assert program("-c", code, check=True).stdout.split("\n")[:2] == ["[]", "True True"]

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from leadline.core import Batch, Described, InterruptedFit
-from leadline.training import fit
+from leadline.training import Run, fit
 from leadline.training.checkpoint import LAST, Position
 from leadline.training.files import read_tensors, write_tensors
 from leadline.training.session import Session
 from tests.tiny import tiny
+from tests.training.learners import Classifier, Tower
 
 BUDGET = 101.0  # seconds after the first step, which is free
 
@@ -89,6 +90,36 @@ def learned(clock: Clock, **settings: Any) -> Stacked:
     usual = {"budget": BUDGET, "optimizer": "sgd", "lr": 1.0, "batch_size": 60, "select": "last"}
     fit(model, data, **{"out": False, "progress": False, "threads": 1} | usual | settings)
     return model
+
+
+def timed(model: nn.Module, clock: Clock, budget: float) -> Run:
+    """Return the run of a training whose steps each take a second beside what the model takes."""
+
+    def second(model: nn.Module, step: int) -> None:
+        clock.now += 1
+
+    return fit(model, tiny("images"), budget=budget, after_step=second, out=False, progress=False, threads=1)
+
+
+def test_a_budget_is_shared_by_the_phases_and_kept(clock: Clock) -> None:
+    run = timed(Tower(tiny("images")), clock, budget=30)
+    ends = {record["phase"]: record["seconds"] for record in run.metrics}
+    assert ends == pytest.approx({"stage 1": 11, "stage 2": 21, "Tower": 31}, abs=1.01)
+    assert run.seconds == 31  # the first step is free
+
+
+def test_a_first_step_that_compiles_is_not_charged_to_the_budget(clock: Clock) -> None:
+    class Slow(Classifier):
+        late = True
+
+        def loss(self, batch: Batch) -> Tensor:
+            clock.now += 600 * self.late
+            self.late = False
+            return super().loss(batch)
+
+    run = timed(Slow(tiny("images")), clock, budget=30)
+    assert run.steps == 31
+    assert run.seconds == 631
 
 
 def test_what_a_short_stage_leaves_is_shared_by_the_phases_that_remain(clock: Clock) -> None:

@@ -1,6 +1,5 @@
 """What `fit` promises: every way to learn, every setting, exact arithmetic."""
 
-import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -192,31 +191,6 @@ def test_stages_are_learned_before_the_whole_and_joined_once() -> None:
     run = quick(tower, data, epochs=2)
     assert [record["phase"] for record in run.metrics] == ["stage 1"] * 2 + ["stage 2"] * 2 + ["Tower"] * 2
     assert float(tower.joined) == 1
-
-
-def test_a_budget_is_shared_by_the_phases_and_kept() -> None:
-    data = tiny("images")
-    run = quick(Tower(data), data, budget=0.9)
-    ends = {record["phase"]: record["seconds"] for record in run.metrics}
-    assert set(ends) == {"stage 1", "stage 2", "Tower"}
-    assert ends["stage 1"] < 0.6
-    assert 0.8 < run.seconds < 2
-
-
-def test_a_first_step_that_compiles_is_not_charged_to_the_budget() -> None:
-    class Slow(Classifier):
-        late = True
-
-        def loss(self, batch: Batch) -> Tensor:
-            if self.late:
-                time.sleep(0.6)
-                self.late = False
-            return super().loss(batch)
-
-    data = tiny("images")
-    run = quick(Slow(data), data, budget=0.3)
-    assert run.steps > 1
-    assert 0.9 <= run.seconds < 3
 
 
 def test_a_sweep_stops_when_it_no_longer_improves() -> None:

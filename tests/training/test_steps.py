@@ -1,8 +1,6 @@
 """What a step is: sharpness-aware, on everything, frozen in part, with rates by layer, in any precision."""
 
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,9 @@ from leadline.data import Dataset, Split
 from leadline.data.dataset import Stream
 from leadline.training import fit, open_run
 from leadline.training.files import read_json, write_json
+from tests.programs import program
 from tests.tiny import tiny
 from tests.training.learners import Adversaries, Classifier, Means, Tower
-
-ROOT = Path(__file__).parents[2]
 
 
 def quick(model: nn.Module, data: Dataset, **settings: Any) -> Any:
@@ -220,18 +217,12 @@ print(child(a, 0, *way), child(b, 5, *way), child(b, 0, *way))
 """
 
 
-def program(*words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", *words], env=environment, capture_output=True, text=True, timeout=120
-    )
-
-
 @pytest.mark.parametrize(("optimizer", "precision"), [("sam", "fp16"), ("gd", "auto")])
 def test_a_training_killed_in_between_ends_with_the_same_bytes(
     optimizer: str, precision: str, tmp_path: Path
 ) -> None:
-    ended = program("-c", KILLED, str(tmp_path / "a"), str(tmp_path / "b"), optimizer, precision)
+    words = ("-W", "ignore", "-c", KILLED, tmp_path / "a", tmp_path / "b", optimizer, precision)
+    ended = program(*map(str, words))
     assert ended.stdout.split() == ["0", str(-signal.SIGKILL), "0"], ended.stderr[-2000:]
     a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
     assert a == b

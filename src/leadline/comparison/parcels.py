@@ -5,6 +5,7 @@ all workers. Streams travel as they are: they hold paths, not samples.
 """
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ Packed = Array | tuple[Array, Array] | Stream
 
 _opened: dict[tuple[str, str], Dataset] = {}
 _MOST_OPEN = 4
+_opening = Lock()  # workers may be threads
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,12 @@ class Parcel:
     def opened(self, conversion: str = "") -> Dataset:
         """Return the data set, converted where asked; a process keeps the last four it opened."""
         key = (self.fingerprint, conversion)
-        if key not in _opened:
-            while len(_opened) >= _MOST_OPEN:
-                _opened.pop(next(iter(_opened)))
-            _opened[key] = converted(self._plain(), conversion)
-        return _opened[key]
+        with _opening:
+            if key not in _opened:
+                while len(_opened) >= _MOST_OPEN:
+                    _opened.pop(next(iter(_opened)))
+                _opened[key] = converted(self._plain(), conversion)
+            return _opened[key]
 
     def _plain(self) -> Dataset:
         train, valid, test = (Split(_samples(x), None if y is None else _tensor(y)) for x, y in self.splits)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ MOST_CRITICS = 8
 _SMALLEST_PICTURE = 8
 
 _critics: dict[str, "Critic"] = {}
+_training = Lock()  # one at a time: threads that compare models share the judge
 _folders: list[Path] = []
 
 
@@ -68,11 +70,12 @@ def critic_for(data: Dataset) -> Critic:
         MeasureError: If the domain has no features to judge by.
     """
     key = data.fingerprint
-    if key not in _critics:
-        while len(_critics) >= MOST_CRITICS:
-            _critics.pop(next(iter(_critics)))
-        _critics[key] = _classifier(data) if _classes_seen(data) > 1 else _components(data)
-    return _critics[key]
+    with _training:
+        if key not in _critics:
+            while len(_critics) >= MOST_CRITICS:
+                _critics.pop(next(iter(_critics)))
+            _critics[key] = _classifier(data) if _classes_seen(data) > 1 else _components(data)
+        return _critics[key]
 
 
 @contextmanager

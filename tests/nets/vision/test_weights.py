@@ -119,8 +119,11 @@ def test_a_file_of_another_net_tells_what_is_missing_and_what_is_left_over(tmp_p
 class Hostile:
     """An object whose reading would leave a mark."""
 
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
     def __reduce__(self) -> Any:
-        return (Path.touch, (Path("/tmp/leadline-was-run"),))
+        return (Path.touch, (self.mark,))
 
 
 def spoiled(path: Path, how: str) -> Path:
@@ -133,7 +136,7 @@ def spoiled(path: Path, how: str) -> Path:
     elif how == "text":
         path.write_text("weights")
     elif how == "object":
-        torch.save(Hostile(), path)
+        torch.save(Hostile(path.parent / "mark"), path)
     elif how == "module":
         torch.save(small(), path)
     elif how == "list":
@@ -173,7 +176,7 @@ def test_a_spoiled_file_gets_one_line_and_runs_nothing(
         load_file(small(), path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
-    assert not Path("/tmp/leadline-was-run").exists()
+    assert not (tmp_path / "mark").exists()
 
 
 def test_tensors_are_read_by_the_names_of_today(tmp_path: Path) -> None:
