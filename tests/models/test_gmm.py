@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
-from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, kl_divergence
 
+import leadline as ll
 from leadline.core import DataError, DomainError, Images, ShapeError, Vectors
 from leadline.inference.gaussians import COVARIANCES, Covariance
+from leadline.measures.references import Histogram
 from leadline.models.graphical.gmm import GMM
+from leadline.training.checkpoint import load_weights
 from tests.tiny import tiny
 
 PEER = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "spherical"}
@@ -141,7 +144,7 @@ def test_the_likelihood_never_falls_whatever_the_data(case: tuple[Tensor, int, C
 @every_covariance
 def test_what_a_sweep_returns_is_the_mean_log_prob_of_the_model_as_it_stands(covariance: Covariance) -> None:
     data = tiny("vectors")
-    model = GMM.for_data(data, components=3, covariance=covariance, restarts=2).double()
+    model = GMM.for_data(data, components=3, covariance=covariance, prior=0, restarts=2).double()
     values = []
     while not model.converged:
         values.append(model.sweep(data.train.x))
@@ -155,12 +158,12 @@ def test_restarts_keep_the_best() -> None:
     finals = []
     for seed in range(4):
         torch.manual_seed(seed)
-        single = GMM(Vectors.standard(3), 6, restarts=1)
+        single = GMM(Vectors.standard(3), 6, prior=0, restarts=1)
         while not single.converged:
             single.sweep(x)
         finals.append(single.sweep(x))
     torch.manual_seed(0)
-    many = GMM(Vectors.standard(3), 6, restarts=8)
+    many = GMM(Vectors.standard(3), 6, prior=0, restarts=8)
     ends, restart = [], 0
     while not many.converged:
         value = many.sweep(x)
@@ -257,6 +260,90 @@ def test_starts_stand_on_clusters_that_lie_far_apart_with_the_spread_inside_them
         assert torch.allclose(variances, torch.ones_like(variances), atol=0.2)
 
 
+@every_covariance
+def test_the_prior_is_minus_its_points_times_the_divergence_from_a_share_of_the_spread(
+    covariance: Covariance,
+) -> None:
+    x = blobs().double() * torch.tensor([1.0, 2.0, 5.0])
+    torch.manual_seed(0)
+    model = GMM(Vectors.standard(3), 4, covariance, prior=3.0).double()
+    told = [model.sweep(x) for _ in range(4)][-1]
+    share = MultivariateNormal(torch.zeros(3).double(), torch.diag(x.var(0, correction=0) * 4 ** (-2 / 3)))
+    each = [kl_divergence(share, MultivariateNormal(torch.zeros(3).double(), S)) for S in covariances(model)]
+    wanted = -3 * sum(float(one) for one in each[: 1 if covariance == "tied" else 4])
+    assert model.best.log_prior() == pytest.approx(wanted, rel=1e-9)
+    assert told == pytest.approx(float(model.log_prob(x).mean()) + wanted / len(x), abs=1e-9)
+
+
+@every_covariance
+def test_a_step_with_a_prior_lands_where_no_other_covariance_is_more_probable(covariance: Covariance) -> None:
+    x = blobs().double()
+    torch.manual_seed(0)
+    model = GMM(Vectors.standard(3), 1, covariance, prior=40.0).double()  # one component: one step is all
+    for _ in range(3):
+        model.sweep(x)
+    found = model.best.scale.clone()
+    best = float(model.log_prob(x).sum()) + model.best.log_prior()
+    for entry in found.nonzero().tolist():
+        for change in (-1e-3, 1e-3):
+            model.best.scale[tuple(entry)] += change
+            assert float(model.log_prob(x).sum()) + model.best.log_prior() < best
+            model.best.scale.copy_(found)
+
+
+def test_few_rows_leave_a_density_that_holds_for_rows_not_seen() -> None:
+    source = torch.Generator().manual_seed(2)
+    x = torch.empty(1020, 5).normal_(generator=source)
+    truth = float(torch.distributions.Normal(0, 1).log_prob(x[20:]).sum(1).mean())
+    nats = {}
+    for prior in (0, None):
+        torch.manual_seed(0)
+        model = GMM(Vectors.standard(5), 8, prior=prior)
+        while not model.converged:
+            model.sweep(x[:20])
+        nats[prior] = float(model.log_prob(x[20:]).mean())
+    assert nats[None] > truth - 10  # eight components of some two points each
+    assert nats[0] < truth - 1000
+
+
+def test_one_unit_normal_over_gaussianised_pixels_has_the_score_of_their_histograms() -> None:
+    data = tiny("images")
+    model = GMM.for_data(data, components=1, pixels="gaussianised").double()
+    model.sweep(data.train.x)
+    d = data.domain.dims
+    model.start_from(torch.zeros(1), torch.zeros(1, d), torch.eye(d)[None])
+    wanted = Histogram(data).log_prob(data.test.x)
+    assert torch.allclose(model.log_prob(data.test.x), wanted.to(model.best.means), atol=1e-6)
+    assert model.decode(torch.ones(1, 1)).shape == (1, *data.domain.shape)
+
+
+def test_few_pictures_are_told_better_than_by_their_histograms() -> None:
+    data = ll.load("digits", limit=120)
+    torch.manual_seed(0)
+    model = GMM.for_data(data, components=4)
+    while not model.converged:
+        model.sweep(data.train.x)
+    assert float((model.log_prob(data.test.x) - Histogram(data).log_prob(data.test.x)).mean()) > 1
+
+
+def test_weights_of_before_there_were_priors_and_histograms_open_without_them() -> None:
+    x = blobs()
+    model = GMM(Vectors.standard(3), 2)
+    for _ in range(3):
+        model.sweep(x)
+    old = {name: value for name, value in model.state_dict().items() if not name.endswith("target")}
+    opened = GMM(Vectors.standard(3), 2)
+    load_weights(opened, old, "a run")
+    assert torch.equal(opened.log_prob(x), model.log_prob(x))
+    opened.sweep(x)
+    assert opened.best.log_prior() == 0
+    pictures = GMM(Images(1, 1, 2, 4), 2, pixels="standard", prior=0)
+    again = GMM(Images(1, 1, 2, 4), 2)
+    load_weights(again, pictures.state_dict(), "a run")
+    levels = torch.tensor([[[[0, 3]]]], dtype=torch.uint8)
+    assert torch.equal(again.log_prob(levels), pictures.log_prob(levels))
+
+
 def test_codes_weigh_the_means() -> None:
     model = mixture("full")
     z = torch.tensor([[1.0, 0, 0], [0, 0.25, 0.75]], dtype=torch.float64)
@@ -319,7 +406,7 @@ def test_raw_samples_come_in_and_out(kind: str, generator: torch.Generator) -> N
 
 
 def test_the_bound_on_pictures_lies_below_the_exact_probability_of_the_cell() -> None:
-    model = GMM(Images(1, 1, 1, 4), 2, "full").double()
+    model = GMM(Images(1, 1, 1, 4), 2, "full", pixels="standard").double()
     model.start_from(
         torch.tensor([0.3, 0.7]).log(), torch.tensor([[0.2], [0.7]]), torch.full((2, 1, 1), 0.04)
     )
@@ -356,6 +443,8 @@ def test_what_cannot_be_learned_gets_a_clear_error() -> None:
         ("max_sweeps", 0),
         ("floor", 0.0),
         ("floor", math.nan),
+        ("prior", -1.0),
+        ("prior", math.inf),
     ):
         with pytest.raises(ValueError, match=option):
             GMM(Vectors.standard(3), **{option: value})  # type: ignore[arg-type]

@@ -47,7 +47,40 @@ def test_the_likelihood_never_falls_and_is_the_bound_after_the_e_step(kind: str)
         share = made.encode(x)
         bound = (share * (joint - share.clamp(min=1e-300).log())).sum(1) + made._beside(x)
     assert torch.allclose(bound, made.log_prob(x), atol=1e-9)
-    assert made.sweep(x) == pytest.approx(float(made.log_prob(x).mean()), abs=1e-9)
+    told = made.sweep(x)
+    prior = made.best.gaussians.log_prior() / len(x) if kind == "vectors" else 0.0
+    assert told == pytest.approx(float(made.log_prob(x).mean()) + prior, abs=1e-9)
+    assert prior < 0 or kind != "vectors"
+
+
+@pytest.mark.parametrize("component", ["gaussian", "student"])
+def test_few_rows_leave_a_density_that_holds_for_rows_not_seen(component: Any) -> None:
+    x = torch.empty(1020, 5).normal_(generator=torch.Generator().manual_seed(2))
+    nats = {}
+    for prior in (0, None):
+        torch.manual_seed(0)
+        made = Mixture(Vectors.standard(5), 8, component, prior=prior)
+        while not made.converged:
+            made.sweep(x[:20])
+        nats[prior] = float(made.log_prob(x[20:]).mean())
+    assert nats[None] > -5 * 0.5 * math.log(2 * math.pi * math.e) - 10  # the entropy of five unit normals
+    assert nats[None] > nats[0] + 5
+
+
+def test_a_step_of_one_student_with_a_prior_ends_where_no_other_shape_is_more_probable() -> None:
+    x = tiny("vectors").train.x.double()
+    made = Mixture(
+        Vectors.standard(x.shape[1]), 1, "student", degrees=4.0, prior=9.0, tolerance=1e-14
+    ).double()
+    while not made.converged:
+        made.sweep(x)
+    found = made.best.gaussians.scale.clone()
+    best = float(made.log_prob(x).sum()) + made.best.gaussians.log_prior()
+    for entry in found.nonzero().tolist():
+        for change in (-1e-3, 1e-3):
+            made.best.gaussians.scale[tuple(entry)] += change
+            assert float(made.log_prob(x).sum()) + made.best.gaussians.log_prior() < best
+            made.best.gaussians.scale.copy_(found)
 
 
 def plain_em(x: np.ndarray, p: np.ndarray, w: np.ndarray, steps: int) -> tuple[list[float], np.ndarray]:
@@ -346,6 +379,10 @@ def test_what_cannot_be_learned_gets_a_clear_error() -> None:
             ll.build("mixture", tiny("bits"), **options)
     with pytest.raises(OptionError, match="degrees"):
         ll.build("mixture", data, component="student", degrees=-1.0)
+    with pytest.raises(OptionError, match="prior must be at least 0"):
+        ll.build("mixture", data, prior=-1.0)
+    with pytest.raises(OptionError, match="a prior is that of gaussian and student components"):
+        ll.build("mixture", tiny("bits"), prior=1.0)
     with pytest.raises(ValueError, match="degrees"):
         Students(2, 2, math.nan, 1e-6)
 

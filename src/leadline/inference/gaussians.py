@@ -11,10 +11,18 @@ terms, of which float32 would lose up to 7 digits at a condition number of 10^6.
 
 Symbols:
     n points, d dimensions, K components, f statistics, u (n, d) points, t (n, f) statistics,
-    w (K,) weights, m (K, d) means, S covariances, P precisions, L Cholesky factors.
+    w (K,) weights, m (K, d) means, S covariances, P precisions, L Cholesky factors,
+    c pseudo-points of the prior, T (d,) their variances.
+
+A prior adds c points of covariance T = diag(variances of all points) K^(-2/d) to those of each covariance, as
+if the cloud were cut into K equal parts: log prior = -c sum_k KL(N(0, T) | N(0, S_k)), at most zero, and
+
+    S_k = (n_k S_k of the moments + c T) / (n_k + c).
 
 Source:
-    Bishop (2006), Pattern Recognition and Machine Learning, sections 2.4 and 9.2.
+    Bishop (2006), Pattern Recognition and Machine Learning, sections 2.4 and 9.2. Prior: Fraley and Raftery
+    (2007), Bayesian regularization for normal mixture estimation and model-based clustering, Journal of
+    Classification 24, whose scale T is; here its points are counted, and means have no prior.
 """
 
 import math
@@ -43,21 +51,53 @@ class Gaussians(nn.Module):
         dims: Number d of dimensions.
         covariance: Form of the covariances, one of `COVARIANCES`.
         floor: Least variance in any direction.
+        prior: Number c of pseudo-points that pull each covariance, 0 for maximum likelihood; they take
+            effect after `begin`, which measures their variances.
     """
 
     log_weights: Tensor
     means: Tensor
     scale: Tensor
+    target: Tensor | None
 
-    def __init__(self, components: int, dims: int, covariance: Covariance, floor: float) -> None:
+    def __init__(
+        self, components: int, dims: int, covariance: Covariance, floor: float, prior: float = 0.0
+    ) -> None:
         super().__init__()
         self.covariance = covariance
         self.floor = floor
+        self.prior = prior
         self.dense = covariance in ("full", "tied")
         self.register_buffer("log_weights", torch.full((components,), -math.log(components)))
         self.register_buffer("means", torch.randn(components, dims))
         # Cholesky factors of full and tied covariances, standard deviations of the others
         self.register_buffer("scale", self.shaped(torch.eye(dims)).clone())
+        # variances T that the prior pulls to, zeros until they are known
+        self.register_buffer("target", torch.zeros(dims) if prior else None)
+
+    def make_room(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Have no prior if none was saved, given shapes by name: mixtures of before there was one."""
+        if "target" not in shapes:
+            self.target, self.prior = None, 0.0
+
+    @property
+    def pull(self) -> float:
+        """Return how many pseudo-points pull each covariance: none before their variances are known."""
+        return self.prior if self.target is not None and bool(self.target.any()) else 0.0
+
+    def log_prior(self) -> float:
+        """Return the log-density of the covariances under the prior, in nats; zero where they are T."""
+        if self.target is None or not self.pull:
+            return 0.0
+        T, scale, d = _small(self.target), _small(self.scale), self.means.shape[1]
+        if self.dense:
+            P = torch.cholesky_inverse(scale).diagonal(dim1=-2, dim2=-1)  # (K, d), or (d,) tied
+            log_det = 2 * scale.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        else:
+            variances = scale.square() if scale.dim() == 2 else scale.square()[:, None].expand(-1, d)
+            P, log_det = variances.reciprocal(), variances.log().sum(-1)
+        divergence = ((P * T).sum(-1) - d + log_det - T.log().sum()) / 2
+        return -self.pull * float(divergence.sum())
 
     @property
     def width(self) -> int:
@@ -131,16 +171,25 @@ class Gaussians(nn.Module):
         inside = u - means[nearest]
         shared = inside.T @ inside / u.shape[0]  # (d, d)
         weights = counts.clamp(min=0.5) / counts.clamp(min=0.5).sum()
+        if self.target is not None:
+            whole = (u - u.mean(0)).square().mean(0).clamp(min=self.floor)
+            self.target.copy_(whole * components ** (-2 / u.shape[1]))
         self.place(weights.log(), means, self.shaped(shared))
 
-    def maximise(self, moments: Tensor) -> Tensor:
+    def maximise(self, moments: Tensor, stretch: Tensor | None = None) -> Tensor:
         """Become the most likely mixture of these moments (K, f); return which components are empty (K,).
 
-        An empty component keeps its mean and its own covariance.
+        With a prior the most probable one. An empty component keeps its mean and its own covariance.
+
+        Args:
+            moments: Sums of the statistics of the points of each component.
+            stretch: What the covariance of the points is multiplied by first (K,).
         """
         counts, means, spread = self._centred(moments)
+        if stretch is not None:
+            spread = spread * _like_rows(_small(stretch), spread)
         weights = counts / counts.sum()
-        scale = self._factor(self._constrained(spread, weights)).to(self.scale)
+        scale = self._factor(self._pulled(counts, self._constrained(spread, weights))).to(self.scale)
         empty = (counts < _EMPTY).to(self.means.device)
         if self.covariance != "tied":
             scale = torch.where(_like_rows(empty, scale), self.scale, scale)
@@ -196,6 +245,16 @@ class Gaussians(nn.Module):
         if self.covariance == "tied":
             return torch.tensordot(weights, spread, 1)
         return spread.mean(-1) if self.covariance == "spherical" else spread
+
+    def _pulled(self, counts: Tensor, covariance: Tensor) -> Tensor:
+        """Return covariances of `counts` points (K,) in their form, with those of the prior added."""
+        c = self.pull
+        if self.target is None or not c:
+            return covariance
+        T = _small(self.target)
+        own = {"full": T.diag(), "tied": T.diag(), "diagonal": T, "spherical": T.mean()}[self.covariance]
+        n = counts.sum() if self.covariance == "tied" else _like_rows(counts, covariance)
+        return (n * covariance + c * own) / (n + c)
 
     def _factor(self, covariance: Tensor) -> Tensor:
         """Return the scale of covariances whose eigenvalues are raised to the floor."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from leadline.core import DataError
 
-__all__ = ["EM", "checked_options"]
+__all__ = ["EM", "checked_options", "checked_prior"]
 
 
 class EM(nn.Module, ABC):
@@ -53,7 +53,8 @@ class EM(nn.Module, ABC):
     def sweep(self, x: Tensor) -> float:
         """Take one EM step on all samples (n, *shape); return the best mean log-likelihood so far, in nats.
 
-        What is returned is `log_prob(x).mean()` of the model as it now stands.
+        What is returned is `log_prob(x).mean()` of the model as it now stands, and an n-th of the log of its
+        prior where it has one.
 
         Raises:
             DataError: If there are fewer samples than components.
@@ -116,7 +117,7 @@ class EM(nn.Module, ABC):
 
     @abstractmethod
     def _expect(self, x: Tensor) -> tuple[float, Tensor]:
-        """Return the summed log-likelihood under the trial, and its expected moments (K, f)."""
+        """Return the summed log-likelihood and log-prior of the trial, and its expected moments (K, f)."""
 
     @abstractmethod
     def _maximise(self, moments: Tensor) -> Tensor:
@@ -143,6 +144,19 @@ def checked_options(components: int, restarts: int, floor: float, max_sweeps: in
             raise ValueError(f"{name} must be at least 1, got {value}")
     if not (floor > 0 and math.isfinite(floor)):
         raise ValueError(f"floor must be positive, got {floor}")
+
+
+def checked_prior(prior: float | None, usual: float) -> float:
+    """Return a number of pseudo-samples, the usual one if none is given.
+
+    Raises:
+        ValueError: If it is negative or not finite.
+    """
+    if prior is None:
+        return usual
+    if not (prior >= 0 and math.isfinite(prior)):
+        raise ValueError(f"prior must be at least 0, got {prior}")
+    return float(prior)
 
 
 def _halves(value: float) -> tuple[float, float]:

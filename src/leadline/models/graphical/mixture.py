@@ -26,7 +26,7 @@ from leadline.core.errors import checked_codes
 from leadline.core.randomness import categorical, normal
 from leadline.inference.gaussians import Gaussians, widened
 from leadline.models.graphical.discrete import Discrete, one_hot
-from leadline.models.graphical.em import EM, checked_options
+from leadline.models.graphical.em import EM, checked_options, checked_prior
 from leadline.models.graphical.lengths import Lengths, bags_of, checked_counts, log_orders
 from leadline.models.graphical.polya import Polya
 from leadline.models.graphical.rankings import Ranking, ranked
@@ -48,7 +48,7 @@ _CHUNK = 1 << 18
 _MOST_COLUMNS = 1 << 16
 _START_ROWS = 20_000
 _FLOORS = {"gaussian": 1e-6, "student": 1e-6}
-_FLOOR = 1e-2
+_FLOOR, _PRIOR = 1e-2, 1.0
 
 
 class Mixture(EM):
@@ -66,6 +66,8 @@ class Mixture(EM):
         restarts: How many starts to learn from; the best is kept.
         floor: Least variance in any direction in standardised units (1e-6), or least probability in units
             of that of a uniform table (0.01), by default.
+        prior: Pseudo-samples that pull each covariance of "gaussian" and "student" to a share of the spread
+            of all samples, 1 by default, 0 for maximum likelihood.
         tolerance: A start is done when a step gains less than this, in nats per sample.
         max_sweeps: Most steps from one start.
 
@@ -84,7 +86,7 @@ class Mixture(EM):
     trial: Any
     sizes: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         domain: Domain,
         components: int = 8,
@@ -93,6 +95,7 @@ class Mixture(EM):
         degrees: float | None = None,
         restarts: int = 1,
         floor: float | None = None,
+        prior: float | None = None,
         tolerance: float = 1e-4,
         max_sweeps: int = 200,
     ) -> None:
@@ -103,13 +106,18 @@ class Mixture(EM):
         checked_options(components, restarts, least, max_sweeps)
         if degrees is not None and self.component != "student":
             raise ValueError(f"degrees are those of student components, not of {self.component} ones")
+        if prior is not None and self.component not in _FLOORS:
+            raise ValueError(
+                f"a prior is that of gaussian and student components, not of {self.component} ones"
+            )
+        pull = checked_prior(prior, _PRIOR)
         sizes = torch.tensor(domain.cardinalities or ())
         self.register_buffer("sizes", sizes, persistent=False)
-        self.best, self.trial = (self._made(degrees, least) for _ in range(2))
+        self.best, self.trial = (self._made(degrees, least, pull) for _ in range(2))
         self.length = Lengths() if self.component in _OF_BAGS else None
 
     @classmethod
-    def for_data(
+    def for_data(  # noqa: PLR0913
         cls,
         data: Described,
         *,
@@ -118,13 +126,14 @@ class Mixture(EM):
         degrees: float | None = None,
         restarts: int = 1,
         floor: float | None = None,
+        prior: float | None = None,
         tolerance: float = 1e-4,
         max_sweeps: int = 200,
     ) -> "Mixture":
         """Return a mixture over the samples of `data`."""
         return cls(
             data.domain, components, component, degrees=degrees, restarts=restarts, floor=floor,
-            tolerance=tolerance, max_sweeps=max_sweeps,
+            prior=prior, tolerance=tolerance, max_sweeps=max_sweeps,
         )  # fmt: skip
 
     @property
@@ -205,12 +214,12 @@ class Mixture(EM):
         words = self.best.log_p.exp() if self.length is not None else self.means.flatten(1)
         return ranked(words, self.domain, count)
 
-    def _made(self, degrees: float | None, floor: float) -> Any:
+    def _made(self, degrees: float | None, floor: float, prior: float) -> Any:
         """Return new components."""
         if self.component == "gaussian":
-            return Gaussians(self.components, self.domain.dims, "full", floor)
+            return Gaussians(self.components, self.domain.dims, "full", floor, prior)
         if self.component == "student":
-            return Students(self.components, self.domain.dims, degrees, floor)
+            return Students(self.components, self.domain.dims, degrees, floor, prior)
         if self.component == "polya":
             return Polya(self.components, self.domain.dims, floor)
         if self.component == "multinomial":
@@ -273,7 +282,7 @@ class Mixture(EM):
         return x.index_select(0, places).to_dense() if x.is_sparse else x[places]
 
     def _expect(self, x: Tensor) -> tuple[float, Tensor]:
-        """Return the summed log-likelihood, and the moments under the responsibilities (K, f)."""
+        """Return the summed log-likelihood and log-prior, and the moments under responsibilities (K, f)."""
         total, moments = 0.0, None
         for t, scores in self._scored(x, self.trial):
             evidence = torch.logsumexp(scores, 1, keepdim=True)
@@ -281,6 +290,8 @@ class Mixture(EM):
             total += float(evidence.sum())
             part = share.T @ t if self.component == "gaussian" else self.trial.moments(t, share)
             moments = part if moments is None else moments + part
+        if self.component in _FLOORS:
+            total += (self.trial if self.component == "gaussian" else self.trial.gaussians).log_prior()
         if self.length is None:
             total += float(self._beside(x).sum())
         else:

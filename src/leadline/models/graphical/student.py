@@ -35,6 +35,8 @@ class Students(nn.Module):
         dims: Number d of dimensions.
         degrees: Degrees of freedom of all components, or None to learn one each from 30 on.
         floor: Least eigenvalue of a shape.
+        prior: Pseudo-points that pull each shape, see `Gaussians`. With them shapes are divided by counts, as
+            in the first source: the wider model has no such prior.
 
     Raises:
         ValueError: If `degrees` is not positive.
@@ -42,12 +44,14 @@ class Students(nn.Module):
 
     degrees: Tensor
 
-    def __init__(self, components: int, dims: int, degrees: float | None, floor: float) -> None:
+    def __init__(
+        self, components: int, dims: int, degrees: float | None, floor: float, prior: float = 0.0
+    ) -> None:
         super().__init__()
         if degrees is not None and not (degrees > 0 and math.isfinite(degrees)):
             raise ValueError(f"degrees must be positive, got {degrees}")
         self.learned = degrees is None
-        self.gaussians = Gaussians(components, dims, "full", floor)
+        self.gaussians = Gaussians(components, dims, "full", floor, prior)
         self.register_buffer("degrees", torch.full((components,), 30.0 if degrees is None else degrees))
 
     @property
@@ -84,7 +88,8 @@ class Students(nn.Module):
         """Become the most likely mixture of these moments; return which components are empty (K,)."""
         weighted, counts, tails = moments[:, :-2], moments[:, -2], moments[:, -1]
         share = counts / weighted[:, 0].clamp(min=1e-300)
-        empty = self.gaussians.maximise(weighted * share[:, None])
+        stretch = 1 / share.clamp(min=1e-300) if self.gaussians.pull else None
+        empty = self.gaussians.maximise(weighted * share[:, None], stretch)
         if self.learned:
             found = _degrees(tails / counts.clamp(min=1e-300))
             self.degrees.copy_(torch.where(empty, self.degrees, found.to(self.degrees)))
