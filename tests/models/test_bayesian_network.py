@@ -104,7 +104,7 @@ def test_a_run_carries_a_graph_that_its_options_do_not_name(tmp_path: Path) -> N
         valid=Split(x[200:250]),
         test=Split(x[250:]),
     )
-    model = ll.build("bayesian_network", data)
+    model = ll.build("bayesian_network", data, structure="given")
     assert isinstance(model, BayesianNetwork)
     model.connect(PARENTS)  # as structure learning would
     run = ll.fit(model, data, out=tmp_path / "run", progress=False)

@@ -14,8 +14,9 @@ from leadline.data import Dataset, Split
 from leadline.inference.expectation import expected_counts, log_evidence
 from leadline.inference.graphs import essential_graph
 from leadline.inference.junction_tree import JunctionTree
+from leadline.inference.structure import FamilyScore, Table, hill_climbing
 from leadline.models.graphical.bayesian_network import BayesianNetwork
-from leadline.models.graphical.graph_learners import Climber
+from leadline.models.graphical.graph_learners import Climber, Tree
 from leadline.models.graphical.markov_random_field import MarkovRandomField
 
 SHARED = Path(__file__).parents[3] / "shared/data/bayesnets"
@@ -148,7 +149,7 @@ def test_a_run_learned_with_gaps_opens_to_equal_answers(tmp_path: Path) -> None:
     assert opened.marginals({"a": 1}).states == run.model.marginals({"a": 1}).states
 
 
-@pytest.mark.parametrize("structure", ["bic", "bdeu", "pc"])
+@pytest.mark.parametrize("structure", ["auto", "bic", "bdeu", "pc"])
 def test_the_graph_that_made_the_rows_is_found(structure: str) -> None:
     x = planted().sample(6000, torch.Generator().manual_seed(4))
     data = data_of(x, Categories(DOMAIN.sizes, DOMAIN.columns))
@@ -159,6 +160,23 @@ def test_the_graph_that_made_the_rows_is_found(structure: str) -> None:
     before = model.parents
     model.sweep(data.train.x[:50])  # the graph is found once
     assert model.parents == before
+
+
+def test_a_graph_is_looked_for_only_where_none_is_stated() -> None:
+    data = data_of(planted().sample(60, torch.Generator().manual_seed(4)))
+    assert isinstance(ll.build("bayesian_network", data).learner, Climber)
+    assert ll.build("bayesian_network", data, edges=("a -> b",)).learner is None
+    assert ll.build("bayesian_network", data, hidden=("h=2",)).learner is None
+    assert ll.build("bayesian_network", data, structure="given").parents == ((),) * 4
+    wide = Categories((2,) * 101)
+    many = data_of(torch.zeros((60, 101), dtype=torch.int64), wide)
+    assert isinstance(ll.build("bayesian_network", many).learner, Tree)
+
+
+def test_a_climb_without_time_for_tests_still_ends_where_no_edge_gains() -> None:
+    x = planted().sample(6000, torch.Generator().manual_seed(4)).numpy()
+    table = Table(x, DOMAIN.sizes)
+    assert Climber("bic", seconds=1e-9)(table) == hill_climbing(FamilyScore(table), 4)
 
 
 def test_a_tree_has_an_edge_less_than_variables() -> None:
@@ -199,7 +217,7 @@ def test_wrong_wishes_get_one_line() -> None:
             ll.build("bayesian_network", data, **wish)
         assert "\n" not in str(caught.value)
     never = torch.full((5, 4), -1)
-    with pytest.raises(DataError, match="complete"):
+    with pytest.raises(DataError, match="name its edges"):
         ll.build("bayesian_network", data, structure="bic").sweep(never)
     certain = BayesianNetwork(DOMAIN, PARENTS, 0.0)
     certain.set_tables([np.eye(t.shape[-1])[np.zeros(t.shape[:-1], int)] for t in certain.tables()])

@@ -38,7 +38,7 @@ from leadline.inference.expectation import expected_counts, log_evidence
 from leadline.inference.factors import Factor, FactorGraph, Floats
 from leadline.inference.graphs import Parents, d_separated, topological_order
 from leadline.inference.structure import Table
-from leadline.models.graphical.graph_learners import GraphLearner, learner_of
+from leadline.models.graphical.graph_learners import GraphLearner, chosen, learner_of
 from leadline.models.graphical.labelled import LabelledModel
 from leadline.models.graphical.network_files import read_network, write_network
 from leadline.models.graphical.questions import Evidence
@@ -119,7 +119,7 @@ class BayesianNetwork(LabelledModel):
         data: Described,
         *,
         edges: tuple[str, ...] = (),
-        structure: str = "given",
+        structure: str = "auto",
         hidden: tuple[str, ...] = (),
         smoothing: float = 1.0,
         max_parents: int = 4,
@@ -137,7 +137,8 @@ class BayesianNetwork(LabelledModel):
             data: What the samples are.
             edges: The graph, as "cause -> effect" by the names of the columns; "a -> b -> c" is two edges.
             structure: "given" by `edges`; or found from complete rows: "tree" (Chow-Liu), "bic" or "bdeu"
-                (hill climbing by that score), "pc" (tests of independence).
+                (hill climbing by that score), "pc" (tests of independence). "auto" is "given" where there are
+                edges, hidden variables or a label, else "bic", or "tree" beyond 100 columns.
             hidden: Variables that no row shows, as "name=3" with their number of states.
             smoothing: Pseudo-counts added to each entry; 0 is maximum likelihood.
             max_parents: Most parents of a variable, and most variables that "pc" conditions on.
@@ -147,10 +148,12 @@ class BayesianNetwork(LabelledModel):
             tabu: How many of the last graphs are avoided while that search goes on from a top.
         """
         domain = data.domain.require(Categories)
-        if structure != "given" and edges:
+        if structure not in ("auto", "given") and edges:
             raise OptionError(f"edges are given, so structure must be 'given', got {structure!r}")
         unseen, label = hidden_of(hidden), label_of(data.labels, domain)
         parents = parents_of(joined(joined(domain, label), unseen), edges)
+        stated = bool(edges) or unseen is not None or label is not None
+        structure = chosen(structure, domain.dims, stated=stated)
         if label is not None and structure == "given":
             parents = above_columns(parents, domain.dims)
         learner = learner_of(structure, max_parents, alpha, equivalent_samples, restarts, tabu)
@@ -203,6 +206,10 @@ class BayesianNetwork(LabelledModel):
         full = self.with_label(s, y)
         if self.learner is not None and not bool(self.found):
             whole = full[(full >= 0).all(1)]
+            if len(whole) == 0:
+                raise DataError(
+                    "no row is complete, so no graph can be found: name its edges, or set structure='given'"
+                )
             self.connect(self.learner(Table(whole.cpu().numpy(), self.variables.sizes)))
             self.found.fill_(True)  # noqa: FBT003
         self._gaps = bool((full < 0).any())
