@@ -11,11 +11,13 @@ from torch import Tensor
 import leadline as ll
 from leadline.core import Categories, DataError, LeadlineError
 from leadline.data import Dataset, Split
+from leadline.inference import expectation
 from leadline.inference.expectation import expected_counts, log_evidence
 from leadline.inference.graphs import essential_graph
 from leadline.inference.junction_tree import JunctionTree
 from leadline.inference.structure import FamilyScore, Table, hill_climbing
 from leadline.models.graphical.bayesian_network import BayesianNetwork
+from leadline.models.graphical.completing import drawn_alone, drawn_given_the_rest
 from leadline.models.graphical.graph_learners import Climber, Tree
 from leadline.models.graphical.markov_random_field import MarkovRandomField
 
@@ -76,13 +78,61 @@ def test_em_never_lowers_its_objective_and_ends_where_its_gradient_is_zero(smoot
     model = BayesianNetwork(DOMAIN, PARENTS, smoothing).double()
     values = [model.sweep(x) for _ in range(60)]
     assert all(b >= a - 1e-10 for a, b in itertools.pairwise(values))
-    assert model.converged is None
     for _ in range(200):
         model.sweep(x)
+    assert model.converged
     after = [table.copy() for table in model.tables()]
     model.sweep(x)
     for a, b in zip(after, model.tables(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize(("most", "block"), [(0, 1 << 20), (2, 1 << 20), (4096, 7)])
+def test_rows_in_parts_are_counted_as_completions_are(
+    most: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tree for all parts, for those of two variables, and sums of few rows at a time."""
+    model = planted(3)
+    x = np.concatenate([gappy(model, 60, 0.4).numpy(), np.full((1, 4), -1)])
+    tree = JunctionTree(model.factor_graph())
+    counts, total = expected_counts(tree, x)
+    logs = log_evidence(tree, x)
+    assert sum(float(c.sum()) for c in counts) == pytest.approx(4 * len(x), rel=1e-12)
+    monkeypatch.setattr(expectation, "_MOST", most)
+    monkeypatch.setattr(expectation, "_BLOCK", block)
+    others, again = expected_counts(tree, x)
+    assert again == pytest.approx(total, rel=1e-12)
+    np.testing.assert_allclose(log_evidence(tree, x), logs, rtol=1e-12, atol=1e-12)
+    for mine, right in zip(counts, others, strict=True):
+        np.testing.assert_allclose(mine, right, atol=1e-10)
+
+
+def test_em_goes_on_while_a_hidden_cause_is_worth_more(tmp_path: Path) -> None:
+    """Its first steps gain less than 2e-4 nats a row, and yet most of what there is to gain is to come."""
+    source = torch.Generator().manual_seed(2)
+    cause = torch.rand(2000, generator=source) < 0.4
+    p = torch.where(cause[:, None], 0.65, 0.35).expand(-1, 3)
+    data = data_of((torch.rand(2000, 3, generator=source) < p).long(), Categories((2,) * 3, tuple("uvw")))
+    edges = tuple(f"cause -> {c}" for c in "uvw")
+
+    def learned(out: Path, **more: float) -> tuple[BayesianNetwork, list[float]]:
+        torch.manual_seed(3)
+        model = ll.build("bayesian_network", data, hidden=("cause=2",), edges=edges)
+        run = ll.fit(model, data, out=out, progress=False, **more)
+        return run.model, [float(r["objective"]) for r in run.metrics]
+
+    model, values = learned(tmp_path / "whole")
+    slow = [b - a for a, b in itertools.pairwise(values)]
+    assert min(slow[:-1]) >= 1e-5 > slow[-1]
+    best = values[-1]
+    for _ in range(300):
+        best = model.sweep(data.train.x)
+    assert best - values[-1] < 1e-3
+    part = tmp_path / "part"
+    learned(part, epochs=4)
+    resumed, rest = learned(part, resume=True)
+    assert rest == values
+    assert resumed.reached.tolist() == learned(tmp_path / "again")[0].reached.tolist()
 
 
 def test_em_on_whole_rows_is_the_ratio_of_counts() -> None:
@@ -177,6 +227,45 @@ def test_a_climb_without_time_for_tests_still_ends_where_no_edge_gains() -> None
     x = planted().sample(6000, torch.Generator().manual_seed(4)).numpy()
     table = Table(x, DOMAIN.sizes)
     assert Climber("bic", seconds=1e-9)(table) == hill_climbing(FamilyScore(table), 4)
+
+
+@pytest.mark.parametrize("structure", ["bic", "bdeu", "pc"])
+def test_the_graph_is_found_where_no_row_is_complete(structure: str) -> None:
+    torch.manual_seed(0)
+    source = torch.Generator().manual_seed(4)
+    x = planted().sample(6000, source)
+    x[torch.arange(6000), torch.randint(4, (6000,), generator=source)] = -1
+    model = ll.build("bayesian_network", data_of(x), structure=structure, alpha=0.001)
+    model.sweep(x)
+    assert essential_graph(model.parents) == essential_graph(PARENTS)
+    fresh = planted().sample(4000, source)
+    gap = (planted().log_prob(fresh) - model.double().log_prob(fresh)).mean()
+    assert abs(float(gap)) < 0.01
+
+
+def test_missing_values_are_drawn_as_the_rest_of_the_row_has_them() -> None:
+    torch.manual_seed(0)
+    model = planted(3)
+    row = torch.tensor([[1, -1, 0, -1]])
+    x = row.expand(20_000, -1)
+    whole = drawn_given_the_rest(
+        x, drawn_alone(x, DOMAIN.sizes), model._families(), model._flat().log(), sweeps=3
+    )
+    assert torch.equal(whole[:, [0, 2]], x[:, [0, 2]])
+    answer = model.marginals({"a": 1, "c": 0})
+    for v, name in ((1, "b"), (3, "d")):
+        for state, p in answer[name].items():
+            share = float((whole[:, v] == int(state)).double().mean())
+            assert share == pytest.approx(p, abs=4 * (p * (1 - p) / 20_000) ** 0.5 + 1e-9)
+
+
+def test_values_drawn_alone_are_as_frequent_as_in_their_column() -> None:
+    torch.manual_seed(0)
+    x = torch.tensor([[0, 2], [1, -1], [1, -1], [-1, -1]]).repeat(5000, 1)
+    whole = drawn_alone(x, (2, 3))
+    assert torch.equal(whole[x >= 0], x[x >= 0])
+    assert (whole[:, 1] == 2).all()
+    assert float(whole[3::4, 0].double().mean()) == pytest.approx(2 / 3, abs=4 * (2 / 9 / 5000) ** 0.5)
 
 
 def test_a_tree_has_an_edge_less_than_variables() -> None:

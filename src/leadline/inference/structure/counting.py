@@ -33,7 +33,7 @@ class Table:
         if x.ndim != 2 or x.shape[1] != len(sizes):
             raise DataError(f"rows of {len(sizes)} categories are wanted, got the shape {x.shape}")
         if len(x) == 0:
-            raise DataError("there is no complete row to learn a graph from")
+            raise DataError("there is no row to learn a graph from")
         if (x < 0).any() or (x >= np.asarray(sizes)).any():
             row, column = np.argwhere((x < 0) | (x >= np.asarray(sizes)))[0]
             raise DataError(f"row {row}, column {column}: {x[row, column]} is no state of {sizes[column]}")

@@ -8,7 +8,8 @@ symmetric Dirichlet prior of `smoothing` pseudo-counts an entry its posterior me
     p(x_v = k | parents = j) = (n_jk + a) / (n_j + a K).
 
 Where values are missing, or variables hidden, the counts are expected ones, and sweeps are steps of EM. The
-graph is given, or found from the complete rows in the first sweep (`graph_learners`).
+graph is given, or found in the first sweep (`graph_learners`), from rows made whole by draws where values are
+missing (`completing`).
 
 Symbols:
     n rows, d variables, x (n, d) states, K states of a variable, j states of its parents, a smoothing.
@@ -25,6 +26,7 @@ Departs from the source:
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,14 +40,17 @@ from leadline.inference.expectation import expected_counts, log_evidence
 from leadline.inference.factors import Factor, FactorGraph, Floats
 from leadline.inference.graphs import Parents, d_separated, topological_order
 from leadline.inference.structure import Table
+from leadline.models.graphical.completing import drawn_alone, drawn_given_the_rest
 from leadline.models.graphical.graph_learners import GraphLearner, chosen, learner_of
 from leadline.models.graphical.labelled import LabelledModel
 from leadline.models.graphical.network_files import read_network, write_network
 from leadline.models.graphical.questions import Evidence
-from leadline.models.graphical.tables import Family, families_of, log_product
+from leadline.models.graphical.tables import Family, families_of, family_counts, log_product
 from leadline.models.graphical.wording import above_columns, hidden_of, joined, label_of, parents_of
 
 __all__ = ["BayesianNetwork"]
+
+_ROUNDS, _DRAWS = 4, 10  # of finding the graph where values are missing; sweeps over these in each
 
 
 class BayesianNetwork(LabelledModel):
@@ -65,6 +70,7 @@ class BayesianNetwork(LabelledModel):
         learner: How the graph is found from rows, see `graph_learners`; it is given by default.
         hidden: Variables that no row shows, the last ones.
         label: The label's name and classes, if there is one.
+        tolerance: EM is done when a step gains less than this, in nats per row.
 
     Raises:
         ValueError: If smoothing is negative, or a graph is to be found with hidden variables.
@@ -83,6 +89,7 @@ class BayesianNetwork(LabelledModel):
     parent_at: Tensor
     parent_list: Tensor
     bits: Tensor
+    reached: Tensor
     unit: Tensor
     found: Tensor
 
@@ -94,6 +101,7 @@ class BayesianNetwork(LabelledModel):
         learner: GraphLearner | None = None,
         hidden: Categories | None = None,
         label: Categories | None = None,
+        tolerance: float = 1e-5,
     ) -> None:
         super().__init__(domain.require(Categories), domain, label, hidden)
         if not smoothing >= 0:
@@ -102,12 +110,13 @@ class BayesianNetwork(LabelledModel):
             raise ValueError(
                 "the graph over hidden variables must be given: name its edges, structure='given'"
             )
-        self.smoothing, self.learner = smoothing, learner
+        self.smoothing, self.learner, self.tolerance = smoothing, learner, tolerance
         self._gaps = hidden is not None  # whether the last rows left anything open
         self.register_buffer("found", torch.tensor(learner is None))  # whether there is a graph already
         self.register_buffer("parent_at", torch.zeros(len(self.variables.sizes) + 1, dtype=torch.int64))
         self.register_buffer("parent_list", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("bits", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("reached", _bits_of(-math.inf, -math.inf))  # by the last two steps of EM
         self.register_buffer("unit", torch.zeros(()))  # tells the type and device of answers
         self.connect(parents or [()] * len(self.variables.sizes))
         if hidden is not None:
@@ -127,6 +136,7 @@ class BayesianNetwork(LabelledModel):
         equivalent_samples: float = 1.0,
         restarts: int = 30,
         tabu: int = 100,
+        tolerance: float = 1e-5,
     ) -> "BayesianNetwork":
         """Return a network over the columns of `data`, which must be categories, and the label of classes.
 
@@ -136,7 +146,7 @@ class BayesianNetwork(LabelledModel):
         Args:
             data: What the samples are.
             edges: The graph, as "cause -> effect" by the names of the columns; "a -> b -> c" is two edges.
-            structure: "given" by `edges`; or found from complete rows: "tree" (Chow-Liu), "bic" or "bdeu"
+            structure: "given" by `edges`; or found from rows: "tree" (Chow-Liu), "bic" or "bdeu"
                 (hill climbing by that score), "pc" (tests of independence). "auto" is "given" where there are
                 edges, hidden variables or a label, else "bic", or "tree" beyond 100 columns.
             hidden: Variables that no row shows, as "name=3" with their number of states.
@@ -146,6 +156,8 @@ class BayesianNetwork(LabelledModel):
             equivalent_samples: Weight of the prior of "bdeu", in rows; more of them find more edges.
             restarts: How often "bic" and "bdeu" shake the best graph and climb again, for a minute at most.
             tabu: How many of the last graphs are avoided while that search goes on from a top.
+            tolerance: EM, of missing values and hidden variables, is done when a step gains less than this,
+                in nats per row.
         """
         domain = data.domain.require(Categories)
         if structure not in ("auto", "given") and edges:
@@ -157,7 +169,7 @@ class BayesianNetwork(LabelledModel):
         if label is not None and structure == "given":
             parents = above_columns(parents, domain.dims)
         learner = learner_of(structure, max_parents, alpha, equivalent_samples, restarts, tabu)
-        return cls(domain, parents, smoothing, learner, unseen, label)
+        return cls(domain, parents, smoothing, learner, unseen, label, tolerance)
 
     @classmethod
     def of(cls, network: Network) -> "BayesianNetwork":
@@ -197,36 +209,26 @@ class BayesianNetwork(LabelledModel):
 
         Raises:
             ShapeError: If a value is not of the domain.
-            DataError: If there is no row, none is complete where the graph is to be found, or one has
-                probability zero.
+            DataError: If there is no row, nothing is known in any where the graph is to be found, or one
+                has probability zero.
         """
         s = self.states(x).to(self.device)
         if len(s) == 0:
             raise DataError("a Bayesian network needs at least one row to learn from")
         full = self.with_label(s, y)
         if self.learner is not None and not bool(self.found):
-            whole = full[(full >= 0).all(1)]
-            if len(whole) == 0:
-                raise DataError(
-                    "no row is complete, so no graph can be found: name its edges, or set structure='given'"
-                )
-            self.connect(self.learner(Table(whole.cpu().numpy(), self.variables.sizes)))
-            self.found.fill_(True)  # noqa: FBT003
+            self._find(full, self.learner)
         self._gaps = bool((full < 0).any())
         if self._gaps:
             return self._expect_and_maximise(full)
-        counts = []
-        for family in self._families():
-            v, size = family.child, self.variables.sizes[family.child]
-            place = family.rows(full) * size + full[:, v]
-            counts.append(torch.bincount(place, minlength=family.length).double())
-        self._divide(counts)
+        self._divide(family_counts(self._families(), full))
         return float(self._log_prob(full).mean())
 
     @property
-    def converged(self) -> bool | None:
-        """Return True once one sweep has found the estimate; None where gains must tell (EM)."""
-        return None if self._gaps else True
+    def converged(self) -> bool:
+        """Return whether the estimate is found: by one sweep, or where EM gains less than the tolerance."""
+        before, now = self.reached.view(torch.float64).tolist()
+        return not self._gaps or now - before < self.tolerance
 
     @counted
     def sample(
@@ -339,13 +341,30 @@ class BayesianNetwork(LabelledModel):
         """Return whether `given` d-separates `a` from `b`."""
         return d_separated(self.parents, a, b, given)
 
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        state.setdefault(f"{prefix}reached", self.reached)  # which runs of old do not hold
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    def _find(self, x: Tensor, learner: GraphLearner) -> None:
+        """Find the graph from rows, where values are missing in rounds: a graph, its tables, new draws."""
+        x = x[(x >= 0).any(1)]
+        whole, rounds = drawn_alone(x, self.variables.sizes), _ROUNDS if bool((x < 0).any()) else 1
+        for left in reversed(range(rounds)):
+            self.connect(learner(Table(whole.cpu().numpy(), self.variables.sizes)))
+            self._divide(family_counts(self._families(), whole))
+            if left:
+                whole = drawn_given_the_rest(x, whole, self._families(), self._flat().log(), _DRAWS)
+        self.found.fill_(True)  # noqa: FBT003
+
     def _expect_and_maximise(self, x: Tensor) -> float:
         """Take a step of EM; return the mean log-likelihood before it with the log of the prior, in nats."""
         counts, total = expected_counts(self._junction_tree(None), x.cpu().numpy())
         flat = self._flat().cpu().numpy()
         prior = float(xlogy(self.smoothing, flat).sum()) if self.smoothing else 0.0
         self._divide([torch.from_numpy(count).flatten().to(self.device) for count in counts])
-        return (total + prior) / len(x)
+        objective = (total + prior) / len(x)
+        self.reached.copy_(_bits_of(self.reached.view(torch.float64)[1].item(), objective))
+        return objective
 
     def _divide(self, counts: Sequence[Tensor]) -> None:
         """Set the tables from the counts of each family, one after another."""
@@ -373,3 +392,8 @@ class BayesianNetwork(LabelledModel):
     def _families(self) -> list[Family]:
         """Return each variable with its parents and where its table lies."""
         return families_of(self.parents, self.variables.sizes)
+
+
+def _bits_of(*numbers: float) -> Tensor:
+    """Return the bits of float64 numbers, which no change of the model's type rounds."""
+    return torch.tensor(numbers, dtype=torch.float64).view(torch.int64)

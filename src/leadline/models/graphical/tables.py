@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Family", "families_of", "log_product"]
+__all__ = ["Family", "families_of", "family_counts", "log_product"]
 
 
 class Family(NamedTuple):
@@ -26,6 +26,10 @@ class Family(NamedTuple):
             row = row * size + x[:, p]
         return row
 
+    def places(self, x: Tensor) -> Tensor:
+        """Return which entry of the table the states of all its variables choose: (n, d) -> (n,)."""
+        return self.rows(x) * (self.length // math.prod(self.sizes)) + x[:, self.child]
+
 
 def families_of(parents: Sequence[Sequence[int]], sizes: Sequence[int]) -> list[Family]:
     """Return each variable with its parents and where its table lies."""
@@ -37,10 +41,14 @@ def families_of(parents: Sequence[Sequence[int]], sizes: Sequence[int]) -> list[
     return found
 
 
+def family_counts(families: Sequence[Family], x: Tensor) -> list[Tensor]:
+    """Return how many complete rows (n, d) are in each entry of each table, float64, one after another."""
+    return [torch.bincount(family.places(x), minlength=family.length).double() for family in families]
+
+
 def log_product(families: Sequence[Family], logs: Tensor, x: Tensor) -> Tensor:
     """Return the sum of the tables' logs (one flat tensor) at complete rows, in nats: (n, d) -> (n,)."""
     total = torch.zeros(len(x), dtype=logs.dtype, device=logs.device)
-    for start, family in ((family.start, family) for family in families):
-        size = family.length // math.prod(family.sizes)
-        total += logs[start + family.rows(x) * size + x[:, family.child]]
+    for family in families:
+        total += logs[family.start + family.places(x)]
     return total
