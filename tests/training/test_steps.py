@@ -14,6 +14,7 @@ from leadline.data import Dataset, Split
 from leadline.data.dataset import Stream
 from leadline.training import fit, open_run
 from leadline.training.files import read_json, write_json
+from leadline.training.machine import choose_threads
 from tests.programs import program
 from tests.tiny import tiny
 from tests.training.learners import Adversaries, Classifier, Means, Tower
@@ -443,3 +444,26 @@ def test_a_run_from_before_these_settings_goes_on(tmp_path: Path) -> None:
     assert fit(Classifier(data), data, steps=4, resume=True, **settings).steps == 4
     with pytest.raises(OptionError, match="freeze was"):
         fit(Classifier(data), data, steps=5, resume=True, freeze="net.0", **settings)
+
+
+def test_threads_are_many_only_where_products_are_large_and_never_more_than_torch_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    large, small = torch.ones(600, 600), torch.ones(20, 20)
+
+    def asked(step: Any, processes: int = 1) -> int:
+        return choose_threads(step, torch.device("cpu"), processes)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        assert asked(lambda: large @ large) == 4  # 2 * 600^3 = 4.3e8 operations in one product
+        assert asked(lambda: small @ small) == 1
+        # as many operations, in products of 1.6e4
+        assert asked(lambda: [small @ small for _ in range(30_000)][-1]) == 1
+        assert asked(lambda: large @ large, processes=4) == 2
+        torch.set_num_threads(1)
+        assert asked(lambda: large @ large) == 1
+    finally:
+        torch.set_num_threads(before)

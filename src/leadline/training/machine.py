@@ -36,9 +36,12 @@ __all__ = [
     "whole",
 ]
 
-# Below this many multiply-adds in a step two threads wait for each other longer than they work
+# Below this many operations in a step two threads wait for each other longer than they work
 # (measured on 2 cores with perceptrons of 10^4 to 10^7 parameters).
 _SMALL_STEP = 2e8
+# Nor do they help where each product is small: a hundred Langevin steps are a thousand waits, each of them
+# long when another program has the second core.
+_SMALL_PRODUCT = 1e7
 _TRIM_ABOVE, _MOST_MAPPED = -1, -4  # of mallopt: M_TRIM_THRESHOLD, M_MMAP_MAX
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -62,15 +65,19 @@ def choose_device(name: str) -> torch.device:
 def choose_threads(step: Callable[[], Tensor], device: torch.device, processes: int = 1) -> int:
     """Return the number of CPU threads for a training whose loss is computed by `step`.
 
-    One thread where a step has little arithmetic, else a fair share of the cores. The choice
+    One thread where a step has little arithmetic, or splits it into many small products, else a fair share of
+    the cores, of no more than torch has been allowed (`OMP_NUM_THREADS`) if there is one process. The choice
     depends on the arithmetic alone, never on a clock, so a run that is resumed makes it again.
     """
     share = max(1, (os.cpu_count() or 1) // processes)
+    if processes == 1:
+        share = min(share, torch.get_num_threads())
     if device.type != "cpu" or share == 1:
         return share
     with _Arithmetic() as counter, torch.random.fork_rng(devices=[]):
         step()
-    return share if counter.operations > _SMALL_STEP else 1
+    least = max(_SMALL_STEP, _SMALL_PRODUCT * counter.products)
+    return share if counter.operations > least else 1
 
 
 class _Arithmetic(TorchDispatchMode):
@@ -78,13 +85,14 @@ class _Arithmetic(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.operations = 0
+        self.operations, self.products = 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         counted = flop_registry.get(func._overloadpacket)
         if counted is not None:
             self.operations += counted(*args, **(kwargs or {}), out_val=out)
+            self.products += 1
         return out
 
 
