@@ -11,7 +11,7 @@ import pytest
 
 from tests.programs import ENVIRONMENT, PATIENCE, program
 
-START = ("-c", "import sys; from leadline.cli import main; sys.exit(main())")
+START = ("-m", "leadline")
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -214,7 +214,11 @@ def test_the_graph_that_made_the_rows_is_found(structure: str) -> None:
 
 def test_a_graph_is_looked_for_only_where_none_is_stated() -> None:
     data = data_of(planted().sample(60, torch.Generator().manual_seed(4)))
-    assert isinstance(ll.build("bayesian_network", data).learner, Climber)
+    found = ll.build("bayesian_network", data)
+    assert isinstance(found.learner, Climber)
+    run = ll.fit(found, data, out=False, progress=False)
+    edges = sum(map(len, run.model.parents))
+    assert run.notes == [f"graph found by hill climbing by BIC: {edges} edges"]
     assert ll.build("bayesian_network", data, edges=("a -> b",)).learner is None
     assert ll.build("bayesian_network", data, hidden=("h=2",)).learner is None
     assert ll.build("bayesian_network", data, structure="given").parents == ((),) * 4

@@ -50,8 +50,10 @@ def sweep(session: Session, phase: Phase) -> None:
         )
         position.settled = _settled(learner, objective, position.previous, settings.tolerance)
         position.previous = objective
-        done = max(position.step / last, session.spent())
+        done = 1.0 if position.settled else max(position.step / last, session.spent())
         session.after_each(phase, done, {"objective": objective}, 1)
+    if finding := getattr(learner, "finding", None):  # a line of what it found, beside its parameters
+        session.say(finding)
 
 
 def _settled(learner: nn.Module, objective: float, previous: float | None, tolerance: float) -> bool:

@@ -230,6 +230,13 @@ class BayesianNetwork(LabelledModel):
         before, now = self.reached.view(torch.float64).tolist()
         return not self._gaps or now - before < self.tolerance
 
+    @property
+    def finding(self) -> str | None:
+        """Return a line about the graph that was found from rows; None where it was given."""
+        if self.learner is None or not bool(self.found):
+            return None
+        return f"graph found by {self.learner.way}: {sum(map(len, self.parents))} edges"
+
     @counted
     def sample(
         self,

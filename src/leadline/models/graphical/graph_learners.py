@@ -33,6 +33,11 @@ _MOST = 100  # variables that "auto" climbs for; beyond, pairs alone are looked 
 class GraphLearner(Protocol):
     """Rows of categories -> the parents of each variable."""
 
+    @property
+    def way(self) -> str:
+        """Return the name of the way."""
+        ...
+
     def __call__(self, table: Table) -> Parents:
         """Return the parents of each variable."""
         ...
@@ -41,6 +46,8 @@ class GraphLearner(Protocol):
 @dataclass(frozen=True)
 class Tree:
     """The likeliest tree."""
+
+    way = "the likeliest tree"
 
     def __call__(self, table: Table) -> Parents:
         """Return the tree of Chow and Liu, hung from the first variable."""
@@ -75,6 +82,11 @@ class Climber:
     equivalent_samples: float = 1.0
     tabu: int = 100
     seconds: float = 60.0
+
+    @property
+    def way(self) -> str:
+        """Return the name of the way."""
+        return f"hill climbing by {'BIC' if self.score == 'bic' else 'BDeu'}"
 
     def __call__(self, table: Table) -> Parents:
         """Return the best graph that was found."""
@@ -122,6 +134,7 @@ class Tester:
 
     alpha: float = 0.01
     most_given: int = 4
+    way = "the PC algorithm"
 
     def __call__(self, table: Table) -> Parents:
         """Return a graph of the pattern that the tests leave."""
