@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from leadline.core import DataError
+from leadline.core.memory import available
 from leadline.data.arrays import found_arrays
 from leadline.data.found import Ask, Found
 from leadline.data.meaning import Array, meaning_of
-from leadline.data.memory import available, spoken
+from leadline.data.memory import spoken
 
 __all__ = ["holds_idx", "read_idx"]
 

@@ -8,8 +8,9 @@ from scipy.io import mminfo, mmread
 from scipy.sparse import coo_matrix, csc_matrix, csr_matrix, issparse
 
 from leadline.core import DataError
+from leadline.core.memory import available
 from leadline.data.bags import counts_of
-from leadline.data.memory import available, spoken
+from leadline.data.memory import spoken
 from leadline.data.npy import read_npz
 
 __all__ = ["is_sparse", "market", "scipy_sparse"]

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from leadline.core import DataError
+from leadline.core.memory import available
 from leadline.data.meaning import Array
-from leadline.data.memory import available, spoken
+from leadline.data.memory import spoken
 
 __all__ = ["read_npy", "read_npz"]
 

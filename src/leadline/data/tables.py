@@ -17,11 +17,12 @@ from torch import Tensor
 
 from leadline.core import DataError, OptionError
 from leadline.core.errors import require_extra, unknown_name
+from leadline.core.memory import available
 from leadline.data.dataset import Split
 from leadline.data.found import Ask, Faults, Found, Part
 from leadline.data.frames import numbers_of, samples_of, spelt
 from leadline.data.meaning import Array
-from leadline.data.memory import available, spoken
+from leadline.data.memory import spoken
 from leadline.data.rows import MISSING, rows_of
 
 if TYPE_CHECKING:

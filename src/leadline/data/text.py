@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from leadline.core import DataError, OptionError, Tokens
+from leadline.core.memory import available
 from leadline.data.dataset import Split
 from leadline.data.found import Ask, Found, Part, numbered
 from leadline.data.meaning import Array
-from leadline.data.memory import available, spoken
+from leadline.data.memory import spoken
 
 __all__ = ["UNKNOWN_TOKEN", "bytes_of_file", "coded", "holds_text", "read_text", "text_of"]
 

@@ -1,10 +1,10 @@
 """What an exact answer may take, in memory and in time, and what is said where it would take more."""
 
-import os
 from dataclasses import dataclass
 from typing import Protocol
 
 from leadline.core.errors import OptionError, ResourceError
+from leadline.core.memory import available
 
 __all__ = ["OTHERWISE", "Budget", "Sized", "available_memory", "checked_memory", "told_need", "told_size"]
 
@@ -17,7 +17,7 @@ class Budget:
     """What an exact answer may take.
 
     Args:
-        memory: Most bytes; half the free memory by default.
+        memory: Most bytes; half the memory that can be had, by default.
         states: Most states of cliques to walk through; ten million take about a second.
         unsure: Most where no bound tells before that they will be enough.
         probed: Whether to give up there as soon as probes say that it would take ten times what is left.
@@ -42,11 +42,8 @@ class Budget:
 
 
 def available_memory() -> int:
-    """Return half the memory that is free now, in bytes: what an exact answer may take by default."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):
-        return 2 << 30
+    """Return half the memory that can be had now, in bytes: what an exact answer may take by default."""
+    return available() // 2
 
 
 class Sized(Protocol):

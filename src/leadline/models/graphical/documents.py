@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leadline.core import DataError
+from leadline.core.memory import available
 from leadline.core.randomness import uniform_of_rows
-from leadline.data.memory import available, spoken
+from leadline.data.memory import spoken
 from leadline.models.graphical.lengths import checked_counts
 
 __all__ = ["Documents", "documents_of", "seeds_of"]
