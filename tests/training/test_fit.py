@@ -1,5 +1,7 @@
 """What `fit` promises: every way to learn, every setting, exact arithmetic."""
 
+import gc
+import io
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -316,6 +318,19 @@ def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None
     fit(Classifier(data), data, steps=2, out=tmp_path, progress=False)
     with pytest.raises(RunError, match="already holds a run"):
         fit(Classifier(data), data, steps=2, out=tmp_path, progress=False)
+
+
+def test_a_fault_in_a_hook_leaves_no_file_open(tmp_path: Path) -> None:
+    def faulty(model: nn.Module, step: int) -> None:
+        raise ZeroDivisionError
+
+    data = tiny("vectors")
+    with pytest.raises(ZeroDivisionError) as caught:
+        quick(Classifier(data), data, epochs=3, out=tmp_path, after_step=faulty)
+    held = [one for one in gc.get_objects() if type(one) is io.TextIOWrapper]
+    files = [one for one in held if str(one.name).startswith(str(tmp_path))]
+    assert [one.closed for one in files] == [True]
+    assert caught.tb is not None  # which holds on to it
 
 
 def test_what_is_shown_right_after_a_validation_is_the_loss_up_to_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,13 +209,16 @@ def _train(session: Session, data: Dataset, *, resume: bool) -> Run:
         kept = kept_memory(wanted=bool(session.settings.channels_last) and session.device.type == "cpu")
         with interrupts(session), kept:
             _learn(session, data, resumed=resumed)
-        session.record.close()
+        session.record.close()  # a disk that is full may say so now
     except InterruptedFit as stop:
         _settle(session, "interrupted", str(stop))
         raise InterruptedFit(f"{stop}; {_how_to_resume(session)}") from None
     except LeadlineError as error:
         _settle(session, "failed", str(error))
         raise type(error)(f"{error}; {_how_to_resume(session)}") from error
+    finally:
+        with suppress(RunError):
+            session.record.close()
     session.progress.close(str(run))
     return run
 
@@ -299,7 +302,6 @@ def _settle(session: Session, status: str, message: str) -> None:
     run.steps, run.seconds = session.position.total, session.position.seconds
     with suppress(RunError):  # the disk may be full: the first error is the one to tell
         session.record.save(status, message)
-        session.record.close()
     session.progress.close(f"{run.name}: {message}")
 
 
