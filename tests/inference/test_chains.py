@@ -355,6 +355,17 @@ def test_a_warm_up_of_a_few_steps_of_many_chains_leaves_a_step_that_works(kernel
     assert abs(float(found.acceptance.mean()) - part.target_acceptance) < 0.35
 
 
+@pytest.mark.parametrize("warmup", [1, 3, 5])
+@pytest.mark.parametrize("kernel", ["nuts", "hmc", "mala", "random walk"])
+def test_not_even_a_warm_up_of_a_step_or_five_freezes_the_chains(kernel: str, warmup: int) -> None:
+    start = torch.randn(300, 3, generator=generator_for(warmup, kernel)).double()
+    found = chains.sample(
+        lambda x: -0.5 * x.square().sum(1), start, kernel, warmup=warmup, draws=20,
+        generator=generator_for(warmup, kernel),
+    )  # fmt: skip
+    assert float(found.acceptance.mean()) > 0.1
+
+
 def test_a_warm_up_leaves_the_step_of_unadjusted_langevin_alone() -> None:
     found = chains.sample(normal_density, torch.zeros(50, 3).double(), "langevin", warmup=60, draws=20)
     assert found.kernel.move == Langevin(0.01)
@@ -409,6 +420,9 @@ def test_one_chain_or_one_draw_is_said_to_be_too_little() -> None:
     assert "too short to tell" in str(alone)
     once = chains.sample(normal_density, torch.zeros(5, 3).double(), warmup=0, draws=1)
     assert "too few draws to judge" in str(once)
+    assert not once.trusted
+    stuck = chains.sample(lambda x: -1e9 * x.square().sum(1), torch.randn(4, 3).double(), warmup=0, draws=9)
+    assert "R-hat inf" in str(stuck)
 
 
 def test_a_start_that_asks_for_gradients_gives_draws_that_hold_no_graph() -> None:

@@ -68,6 +68,12 @@ def test_the_effective_size_of_an_autoregressive_chain_is_its_closed_form(a: flo
     assert float(chains.ess(x)) == pytest.approx(want, rel=0.08)
 
 
+@pytest.mark.parametrize("figure", [chains.ess, chains.tail_ess, chains.r_hat, chains.mcse])
+def test_arrays_of_numpy_are_judged_as_tensors_are(figure: Callable[[Any], Tensor]) -> None:
+    x = torch.randn(4, 50, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(figure(x.numpy()), figure(x))
+
+
 def test_entries_are_judged_each_alone() -> None:
     x = torch.stack([ARRAYS["independent"], autoregressive(4, 500, 0.9)], -1)[..., None]  # (4, 500, 2, 1)
     for figure in (chains.ess, chains.tail_ess, chains.r_hat, chains.mcse):

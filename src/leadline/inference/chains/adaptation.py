@@ -11,6 +11,9 @@ Symbols:
 Source:
     Hoffman and Gelman (2014), The No-U-Turn Sampler, JMLR 15, section 3.2, algorithms 4 and 5.
     Windows: Stan Reference Manual, "HMC algorithm parameters": 75, 25 doubled, 50 of 1,000.
+
+Departs from the source:
+    While updates are few, the step size is drawn to the one at which they began.
 """
 
 import math
@@ -27,6 +30,7 @@ __all__ = ["DualAveraging", "Warmup", "tuned", "windows"]
 
 MetricWord = Literal["unit", "diagonal", "dense"]
 K = TypeVar("K")
+_SETTLED = 20  # updates after which an average of steps stands for itself
 
 
 class DualAveraging:
@@ -46,6 +50,7 @@ class DualAveraging:
     def restart(self, step_size: float) -> None:
         """Forget everything and begin at `step_size`."""
         self.mu = math.log(10 * step_size)
+        self._began = math.log(step_size)
         self.step_size = step_size
         self._count, self._error, self._average = 0, 0.0, 0.0
 
@@ -63,8 +68,13 @@ class DualAveraging:
 
     @property
     def final(self) -> float:
-        """Return the averaged step size; the present one before any update."""
-        return math.exp(min(max(self._average, -60.0), 60.0)) if self._count else self.step_size
+        """Return the averaged step size, drawn to the one it began at while the updates are few.
+
+        The first updates overshoot tenfold: an average of three of them would freeze the chains.
+        """
+        share = min(self._count / _SETTLED, 1.0)
+        log_step = share * self._average + (1 - share) * self._began
+        return math.exp(min(max(log_step, -60.0), 60.0))
 
 
 def windows(steps: int) -> list[int]:

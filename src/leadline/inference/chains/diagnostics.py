@@ -27,8 +27,9 @@ from torch import Tensor
 
 from leadline.core.errors import OptionError, ShapeError
 
-__all__ = ["autocorrelation", "ess", "mcse", "nested_r_hat", "r_hat", "tail_ess"]
+__all__ = ["FEWEST", "autocorrelation", "ess", "mcse", "nested_r_hat", "r_hat", "tail_ess"]
 
+FEWEST = 4  # draws of a chain, of which two halves can be compared
 _BLOCK = 1 << 22  # numbers in work at once
 
 
@@ -127,12 +128,13 @@ def autocorrelation(draws: Tensor) -> Tensor:
     return (covariance / covariance[:, :1]).reshape(draws.shape)
 
 
-def _checked(draws: Tensor, least: int = 4) -> Tensor:
-    """Return draws in float64 as (m, n, k).
+def _checked(draws: Tensor, least: int = FEWEST) -> Tensor:
+    """Return draws, a tensor or what `torch.as_tensor` reads, in float64 as (m, n, k).
 
     Raises:
         ShapeError: If there are fewer than two axes or `least` draws.
     """
+    draws = torch.as_tensor(draws)
     if draws.dim() < 2 or draws.shape[0] < 1 or draws.shape[1] < least:
         raise ShapeError(f"draws must be (chain, draw >= {least}, *shape), got {tuple(draws.shape)}")
     return draws.detach().double().reshape(draws.shape[0], draws.shape[1], -1)

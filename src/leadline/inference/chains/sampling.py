@@ -11,7 +11,7 @@ from torch import Tensor
 
 from leadline.core.errors import OptionError, require_extra, unknown_name
 from leadline.inference.chains.adaptation import MetricWord, Warmup
-from leadline.inference.chains.diagnostics import ess, mcse, nested_r_hat, r_hat, tail_ess
+from leadline.inference.chains.diagnostics import FEWEST, ess, mcse, nested_r_hat, r_hat, tail_ess
 from leadline.inference.chains.kernel import Information, Kernel, LogDensity
 from leadline.inference.chains.metric import rows
 from leadline.inference.chains.moves import Hamiltonian, Langevin, Metropolis, RandomWalk, Unadjusted
@@ -88,8 +88,11 @@ class Chains:
     def trusted(self) -> bool:
         """Return whether all chains agree to 1.01 and every effective sample size is at least 400.
 
-        Agreement is nested R-hat where chains share starts, else split R-hat.
+        Agreement is nested R-hat where chains share starts, else split R-hat. Draws too few to judge are not
+        trusted.
         """
+        if self.draws.shape[1] < FEWEST:
+            return False
         sizes = torch.minimum(self.ess, tail_ess(self.draws))
         return bool((self.agreement <= TRUSTED_R_HAT).all() and (sizes >= TRUSTED_ESS).all())
 
@@ -97,6 +100,9 @@ class Chains:
         """Return a row an entry: mean, its Monte Carlo error, sd, 5 % and 95 % quantiles, ESS, R-hat.
 
         Where chains share starts a last column has nested R-hat.
+
+        Raises:
+            ShapeError: If there are fewer than four draws.
         """
         x = self.draws.detach().double()
         flat = x.flatten(0, 1).reshape(x.shape[0] * x.shape[1], -1)
@@ -142,7 +148,7 @@ class Chains:
 
     def __str__(self) -> str:
         chains, draws = self.draws.shape[:2]
-        if draws < 4:
+        if draws < FEWEST:
             return (
                 f"{chains} chains of {draws} draws of {tuple(self.draws.shape[2:])}: too few draws to judge"
             )
@@ -151,7 +157,7 @@ class Chains:
         bad = int((~(shrink <= TRUSTED_R_HAT)).sum())
         told = (
             f"  smallest ESS {float(size.nan_to_num(0.0).min()):,.0f}, "
-            f"largest {'nested ' * nested}R-hat {float(shrink.nan_to_num(torch.inf).max()):.3f}, "
+            f"largest {'nested ' * nested}R-hat {float(shrink.nan_to_num(torch.inf, torch.inf).max()):.3f}, "
             f"mean acceptance {float(self.acceptance.mean()):.2f}, "
             f"{int(self.divergent.sum())} divergent steps"
         )
