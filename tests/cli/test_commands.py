@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 import leadline as ll
+from leadline.catalog import CATALOG, model_class, options_of
 from leadline.cli import main
+from leadline.cli.values import plain_values
 from leadline.training import Run
 
 
@@ -61,6 +63,23 @@ def test_models_lists_the_catalog_and_the_options_of_one(capsys: pytest.CaptureF
     assert isinstance(told, dict)
     assert "latent" in [option["option"] for option in told["options"]]
     assert {"encode", "decode"} <= set(told["verbs"])
+    assert run("models", "bayesian_network") == 0
+    shown = capsys.readouterr().out
+    assert "structure=auto  (a word)" in shown
+    assert '"bdeu"' in shown
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_every_option_of_a_model_says_what_it_means(name: str) -> None:
+    kind = model_class(name)
+    options = plain_values(options_of(name), kind.for_data, kind)  # type: ignore[attr-defined]
+    assert [option["option"] for option in options if not option["meaning"]] == []
+
+
+def test_every_option_of_the_data_says_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
+    options = document(capsys, "data")["options"]  # type: ignore[index]
+    assert len(options) > 25
+    assert [option["option"] for option in options if not option["meaning"]] == []
 
 
 def test_data_describes_what_it_found(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

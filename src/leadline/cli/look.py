@@ -1,6 +1,9 @@
 """Commands that look before anything is trained: models, data."""
 
 import re
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -51,9 +54,7 @@ def models(
         return
     kind = model_class(name)
     entry = CATALOG[name]
-    rows = [
-        dict(zip(("option", "takes", "default"), row, strict=True)) for row in plain_values(options_of(name))
-    ]
+    rows = plain_values(options_of(name), kind.for_data, kind)  # type: ignore[attr-defined]
     if as_json:
         show_document(
             {
@@ -65,7 +66,7 @@ def models(
     typer.echo(f"{name}: {entry.summary} ({entry.source})")
     typer.echo(f"verbs: {', '.join(verbs_of(kind))}")
     typer.echo(f"options (--set NAME=VALUE):{'' if rows else ' none'}")
-    show_table(rows)
+    _show_options(rows)
 
 
 def _show_cost(
@@ -141,7 +142,10 @@ def _list_sources(*, as_json: bool) -> None:
     from leadline.cli.loading import load_options
     from leadline.cli.output import show_document, show_table
     from leadline.cli.values import plain_values
+    from leadline.data import load
+    from leadline.data.assemble import converted
     from leadline.data.embedded import EMBEDDED
+    from leadline.data.load import SOURCES
 
     files = {
         "folder": "pictures; sub-folders are classes",
@@ -151,16 +155,23 @@ def _list_sources(*, as_json: bool) -> None:
         ".txt": "text; --data level=char or word",
         "idx files": "MNIST-style, gzipped or not: a file or their folder",
     }
-    options = [
-        dict(zip(("option", "takes", "default"), r, strict=True)) for r in plain_values(load_options())
-    ]
+    options = plain_values(load_options(), load, *(source.read for source in SOURCES), converted)
     if as_json:
         show_document({"built in": sorted(EMBEDDED), "files": files, "options": options})
         return
     typer.echo(f"built in: {', '.join(sorted(EMBEDDED))}\n")
     show_table([{"files": key, "read as": value} for key, value in files.items()])
     typer.echo("\noptions (--data NAME=VALUE):")
-    show_table(options)
+    _show_options(options)
+
+
+def _show_options(rows: Sequence[Mapping[str, str]]) -> None:
+    """Print options with their defaults and what each takes, and below it what it means."""
+    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
+    for row in rows:
+        typer.echo(f"  {row['option']}={row['default']}  ({row['takes']})")
+        for line in textwrap.wrap(row["meaning"], width - 6):
+            typer.echo(f"      {line}")
 
 
 COMMANDS = (models, data)

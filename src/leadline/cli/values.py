@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
@@ -166,13 +167,33 @@ def described(annotation: Any) -> str:
     return names.get(annotation, "a value")
 
 
-def plain_values(parameters: Mapping[str, inspect.Parameter]) -> list[tuple[str, str, str]]:
-    """Return (name, what it takes, default) of each parameter."""
+def plain_values(parameters: Mapping[str, inspect.Parameter], *told_by: object) -> list[dict[str, str]]:
+    """Return "option", what it "takes", its "default" and its "meaning" of each parameter.
+
+    Args:
+        parameters: By name.
+        told_by: What has docstrings that tell the meanings; where several do, the first one counts.
+    """
+    meanings: dict[str, str] = {}
+    for source in reversed(told_by):
+        meanings |= _arguments(inspect.getdoc(source) or "")
     return [
-        (name, described(parameter.annotation), _written(parameter.default))
+        {
+            "option": name,
+            "takes": described(parameter.annotation),
+            "default": _written(parameter.default),
+            "meaning": meanings.get(name, ""),
+        }
         for name, parameter in parameters.items()
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
+
+
+def _arguments(text: str) -> dict[str, str]:
+    """Return what a docstring says of each argument."""
+    part = re.search(r"^Args:\n((?:(?: .*)?\n?)+)", text, re.MULTILINE)
+    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", part[1] if part else "", re.MULTILINE)
+    return {name: " ".join(said.split()) for name, said in entries}
 
 
 def _written(value: Any) -> str:

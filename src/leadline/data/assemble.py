@@ -100,13 +100,17 @@ def _labels(found: Found, y: Tensor | None) -> Labels | None:
     return Targets(found.targets or tuple(f"y{i}" for i in range(y.shape[1])), *moments(y))
 
 
-def converted(data: Dataset, steps: list[str]) -> Dataset:
-    """Return the data after "vectors", "binarize" or "binarize:THRESHOLD" steps, in their order.
+def converted(data: Dataset, convert: list[str]) -> Dataset:
+    """Return the data after some steps.
+
+    Args:
+        data: What is to be converted.
+        convert: Steps "vectors", "binarize" or "binarize:THRESHOLD", in their order.
 
     Raises:
         OptionError: If a step is none of these.
     """
-    for step in steps:
+    for step in convert:
         name, _, value = step.partition(":")
         if step == "vectors":
             data = data.vectors()

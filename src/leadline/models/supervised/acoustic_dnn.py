@@ -122,6 +122,15 @@ class AcousticDNN(nn.Module):
     ) -> "AcousticDNN":
         """Return a model for clips of sound with classes.
 
+        Args:
+            data: What the clips and their classes are.
+            hidden: Units of each hidden layer.
+            mels: Number of mel bands of a frame.
+            context: Frames on each side that stand beside each frame.
+            deltas: How often slopes over time are added: 0, 1 (velocity) or 2 (and acceleration).
+            normalisation: "none", "mean", "utterance" or "learned"; see `nets.spectra.Frames`.
+            pretraining: "none", or "rbm" to begin from a stack of Boltzmann machines.
+
         Raises:
             DomainError: If samples are no sound, or there are no classes.
         """

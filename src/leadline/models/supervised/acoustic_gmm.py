@@ -105,6 +105,15 @@ class AcousticGMM(nn.Module):
     ) -> "AcousticGMM":
         """Return a model for clips of sound with classes.
 
+        Args:
+            data: What the clips and their classes are.
+            components: Number of components of each class.
+            mels: Number of mel bands of a frame.
+            cepstra: Number of cepstra to take instead of the energies, at most mels; 0 for the energies.
+            deltas: How often slopes over time are added: 0, 1 (velocity) or 2 (and acceleration).
+            normalisation: "none", "mean", "utterance" or "learned"; see `nets.spectra.Frames`.
+            floor: Least variance of a feature, as a share of its variance over all frames.
+
         Raises:
             DomainError: If samples are no sound, or there are no classes.
         """
