@@ -66,6 +66,38 @@ def test_evidence_given_in_pieces_is_all_taken(files: Path, capsys: pytest.Captu
     assert (status, json.loads(out)["log10_partition"]) == (0, pytest.approx(math.log10(6)))  # 3 x 2
 
 
+def test_names_and_states_may_hold_the_sign_between_them(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        BIF.replace("no, yes }", '"<=30", ">=31" }', 1)
+        .replace("(no)", '("<=30")')
+        .replace("(yes)", '(">=31")')
+    )
+    (files / "age.bif").write_text(text.replace("Rain", '"Age=a"'))
+    for words in (("--evidence", "Age=a=<=30"), ("--evidence", '"Age=a=<=30"')):
+        status, out, _ = asked(capsys, "age.bif", *words, "--json")
+        assert status == 0
+        assert json.loads(out)["marginals"]["Age=a"]["<=30"] == 1.0
+
+
+def test_variables_of_a_file_without_names_are_called_by_their_numbers(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_number = asked(capsys, "m.uai", "--evidence", "0=1", "--query", "1")
+    assert by_number == asked(capsys, "m.uai", "--evidence", "x0=1", "--query", "x1")
+    assert by_number[0] == 0
+
+
+def test_a_joint_distribution_is_told_state_by_state(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = asked(capsys, "rain.bif", "--query", 'Rain,"Wet, grass"', "--joint", "--json")
+    told = json.loads(out)
+    assert (status, told["kind"], told["variables"]) == (0, "exact", ["Rain", "Wet, grass"])
+    assert np.ravel(told["joint"]) == pytest.approx([0.75, 0.0, 0.125, 0.125])
+    _, text, _ = asked(capsys, "rain.bif", "--query", 'Rain,"Wet, grass"', "--joint")
+    assert [line.split()[-1] for line in text.splitlines()[1:]] == ["0.7500", "0.0000", "0.1250", "0.1250"]
+
+
 def test_the_three_tasks_of_the_competitions_and_their_files(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,7 +158,16 @@ def test_a_run_answers_as_its_model(files: Path, capsys: pytest.CaptureFixture[s
             ("rain.bif", "--evidence", "Rain=no,Wet grass=no"),
             'unknown variable Wet grass (did you mean "Wet, grass"?)',
         ),
-        (("rain.bif", "--evidence", 'Rain=no,"Wet, grass=yes"'), "the evidence has probability zero"),
+        (
+            ("rain.bif", "--evidence", 'Rain=no,"Wet, grass=yes"'),
+            "Rain=no and Wet, grass=yes cannot be at once",
+        ),
+        (("rain.bif", "--joint"), "give --query A,B with it"),
+        (("rain.bif", "--joint", "--query", "Rain", "--task", "MAP"), "give --query A,B with it"),
+        (("rain.bif", "--joint", "--query", "Rain,Rain"), "Rain is asked for twice"),
+        (("rain.bif", "--joint", "--query", "Rain", "--evidence", "Rain=no"), "Rain is observed"),
+        (("rain.bif", "--evidence", "Rain==no"), 'Rain has no state =no (did you mean "no"?)'),
+        (("m.uai", "--evidence", "7=0"), "no variable 7; there are 2"),
         (("rain.bif", "--task", "MARR"), 'unknown task "MARR"'),
         (("rain.bif", "--method", "magic"), "method must be one of auto"),
         (("rain.bif", "--limit", "much"), "give a size"),

@@ -17,7 +17,11 @@ def infer(  # noqa: PLR0913
         Path, typer.Argument(metavar="MODEL", help="A .bif or .uai file, or the directory of a run.")
     ],
     query: Annotated[
-        str | None, typer.Option(help="Variables asked for, with commas between; all by default.")
+        str | None,
+        typer.Option(
+            help="Variables asked for, with commas between; all by default. With MAP the part that is shown "
+            "of the likeliest state of all."
+        ),
     ] = None,
     evidence: Annotated[
         list[str] | None, typer.Option(help="What is known, e.g. CVP=LOW,BP=HIGH; may be given again.")
@@ -44,12 +48,16 @@ def infer(  # noqa: PLR0913
     out: Annotated[
         Path | None, typer.Option(help="A file for the answer in the UAI form: .MAR, .MAP or .PR.")
     ] = None,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="MAR: one distribution of all variables of --query together.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Ask a Bayesian network or Markov random field, given evidence.
 
     Example:
       leadline infer alarm.bif --query HYPOVOLEMIA --evidence CVP=LOW,BP=HIGH
+      leadline infer alarm.bif --query CVP,BP --joint
       leadline infer model.uai --evidence-file model.uai.evid --task PR
     """
     from leadline.cli.evidence import evidence_of, names_in
@@ -62,7 +70,11 @@ def infer(  # noqa: PLR0913
     asked = _model_of(model)
     seen = evidence_of(asked, evidence, evidence_file)
     words = {"method": method.replace("-", "_"), "limit": _bytes(limit)}
-    answer = _TASKS[kind](asked, seen, names_in(query), words, out)
+    wanted = names_in(query)
+    if joint:
+        answer = _together(asked, seen, wanted, kind, words, out)
+    else:
+        answer = _TASKS[kind](asked, seen, wanted, words, out)
     if as_json:
         show_document(answer if isinstance(answer, dict) else answer.to_json())
     else:
@@ -162,6 +174,18 @@ def _marginals(model: Any, seen: Any, names: list[str] | None, words: Any, out: 
     if out is not None:
         write_marginals([np.array(list(states.values())) for states in answer.states.values()], out)
     return answer
+
+
+def _together(model: Any, seen: Any, names: list[str] | None, task: str, words: Any, out: Path | None) -> Any:
+    """Answer MAR by one joint distribution."""
+    from leadline.core import OptionError
+
+    if task != "MAR" or names is None or out is not None or words["method"] not in ("auto", "exact"):
+        raise OptionError(
+            "--joint: give --query A,B with it, and neither --out, nor another task than MAR, nor a method "
+            "that is not exact"
+        )
+    return model.joint(names, seen, limit=words["limit"])
 
 
 def _likeliest(model: Any, seen: Any, names: list[str] | None, words: Any, out: Path | None) -> Any:

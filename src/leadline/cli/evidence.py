@@ -23,7 +23,7 @@ def evidence_of(model: Any, texts: Sequence[str] | None, path: Path | None) -> d
         numbers = read_evidence(path, model.variables.sizes)
         found.update((model.variable_name(v), model.state_name(v, s)) for v, s in numbers.items())
     for pair in (pair for text in texts or () for pair in names_in(text) or ()):
-        name, _, state = (part.strip() for part in pair.rpartition("="))
+        name, state = _parted(model, pair)
         if not name or not state:
             raise OptionError(f"--evidence {pair}: give VARIABLE=STATE, e.g. --evidence CVP=LOW,BP=HIGH")
         if found.setdefault(name, state) != state:
@@ -43,3 +43,11 @@ def names_in(text: str | None) -> list[str] | None:
     if not names:
         raise OptionError(f"{text!r} names nothing; give names with commas between, or leave the option out")
     return names
+
+
+def _parted(model: Any, pair: str) -> tuple[str, str]:
+    """Return the variable and the state of VARIABLE=STATE; either may hold the sign, as in Age=<=30."""
+    known = [model.variable_name(v) for v in range(len(model.variables.sizes))]
+    places = [place for place, sign in enumerate(pair) if sign == "="]
+    place = next((place for place in places if pair[:place].strip() in known), pair.rfind("="))
+    return pair[: max(place, 0)].strip(), pair[place + 1 :].strip()

@@ -71,6 +71,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> N
     Raises:
         RunError: If names or shapes differ; the message names the first few.
     """
+    optional: set[str] = set()  # what runs of old do not hold
     for place, module in model.named_modules():  # a state as large as what was learned makes room first
         make_room = getattr(module, "make_room", None)
         if callable(make_room):
@@ -78,7 +79,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> N
             make_room(
                 {n.removeprefix(prefix): tuple(w.shape) for n, w in weights.items() if n.startswith(prefix)}
             )
-    own = model.state_dict()
+            optional |= {prefix + name for name in getattr(module, "may_lack", ())}
+    own = {name: held for name, held in model.state_dict().items() if name in weights or name not in optional}
     missing, left = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
     unlike = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     if missing or left or unlike:

@@ -1,12 +1,17 @@
 """What a model over categories answers, by the names of variables and states."""
 
-from dataclasses import dataclass, field
+import itertools
+from dataclasses import dataclass, field, replace
 from math import isnan, log
 from typing import Any
 
-from leadline.core import Kind, Quantity
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Assignment", "Marginals"]
+from leadline.core import Kind, Quantity
+from leadline.core.errors import nearest
+
+__all__ = ["Assignment", "Joint", "Marginals"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,15 @@ class Marginals:
     needs: str = ""
 
     def __getitem__(self, variable: str) -> dict[str, float]:
+        if variable not in self.states:
+            raise KeyError(f"no answer on {variable!r}{nearest(str(variable), self.states)}")
         return self.states[variable]
 
     def __str__(self) -> str:
         width = max((len(name) for name in self.states), default=0)
+        whole = self.log_partition.scaled(1 / log(10), "")
         lines = [
-            f"{self.kind}, by {self.method}; log10 partition {self.log_partition.scaled(1 / log(10), '')}"
+            f"{self.kind}, by {self.method}; log10 partition {replace(whole, value=_rounded(whole.value))}"
         ]
         if self.needs:
             lines.append(self.needs)
@@ -71,6 +79,63 @@ class Marginals:
         return told | {name: value for name, value in more.items() if value}
 
 
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """The joint distribution of some variables.
+
+    Args:
+        method: How it was found.
+        variables: Their names.
+        states: The states of each.
+        table: p of each combination of states, an axis a variable.
+        log_partition: Log of the weight of the evidence, in nats.
+    """
+
+    method: str
+    variables: tuple[str, ...]
+    states: tuple[tuple[str, ...], ...]
+    table: NDArray[np.float64]
+    log_partition: float
+    kind: Kind = "exact"
+
+    def __getitem__(self, states: str | tuple[str, ...]) -> float:
+        """Return p of a combination of states, in the order of the variables."""
+        wanted = (states,) if isinstance(states, str) else states
+        place = tuple(known.index(state) for known, state in zip(self.states, wanted, strict=True))
+        return float(self.table[place])
+
+    def rows(self) -> list[tuple[tuple[str, ...], float]]:
+        """Return each combination of states with its probability."""
+        return [(states, self[states]) for states in itertools.product(*self.states)]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.kind}, by {self.method}; log10 partition {_rounded(self.log_partition / log(10)):.4g}"
+        ]
+        cells = [
+            [f"{name}={state}" for state in known]
+            for name, known in zip(self.variables, self.states, strict=True)
+        ]
+        widths = [max(map(len, column)) for column in cells]
+        for combination, (_, p) in zip(itertools.product(*cells), self.rows(), strict=True):
+            lines.append(
+                "  ".join(cell.ljust(width) for cell, width in zip(combination, widths, strict=True))
+                + f"  {p:.4f}"
+            )
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, the probabilities as nested lists, an axis a variable."""
+        return {
+            "kind": self.kind,
+            "method": self.method,
+            "variables": list(self.variables),
+            "states": [list(known) for known in self.states],
+            "joint": self.table.tolist(),
+            "log10_partition": self.log_partition / log(10),
+        }
+
+
 @dataclass(frozen=True)
 class Assignment:
     """A state of all variables, by name.
@@ -99,3 +164,8 @@ class Assignment:
             "map": self.states,
             "log10_weight": self.log_weight / log(10),
         }
+
+
+def _rounded(value: float) -> float:
+    """Return a number without what rounding errors leave of zero."""
+    return round(value, 12) + 0.0

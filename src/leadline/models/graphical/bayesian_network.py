@@ -26,7 +26,6 @@ Departs from the source:
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -85,6 +84,7 @@ class BayesianNetwork(LabelledModel):
     """
 
     takes_missing = True
+    may_lack = ("reached",)
     domain: Categories
     parent_at: Tensor
     parent_list: Tensor
@@ -347,10 +347,6 @@ class BayesianNetwork(LabelledModel):
     def separates(self, a: Iterable[int], b: Iterable[int], given: Iterable[int]) -> bool:
         """Return whether `given` d-separates `a` from `b`."""
         return d_separated(self.parents, a, b, given)
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        state.setdefault(f"{prefix}reached", self.reached)  # which runs of old do not hold
-        super()._load_from_state_dict(state, prefix, *rest)
 
     def _find(self, x: Tensor, learner: GraphLearner) -> None:
         """Find the graph from rows, where values are missing in rounds: a graph, its tables, new draws."""

@@ -7,35 +7,42 @@ Source:
     Koller and Friedman (2009), Probabilistic Graphical Models, chapters 9 to 11.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import index
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from leadline.core import Categories, Diagram, Domain, OptionError, Quantity, ResourceError, counted
-from leadline.core.errors import nearest, unknown_name
+from leadline.core import (
+    Categories,
+    DataError,
+    Diagram,
+    Domain,
+    OptionError,
+    Quantity,
+    ResourceError,
+    counted,
+)
+from leadline.core.errors import unknown_name
 from leadline.inference.asking import Beliefs, believe, likeliest, sample_states
 from leadline.inference.budget import Budget, checked_memory
-from leadline.inference.factors import FactorGraph
+from leadline.inference.contradictions import contradiction
+from leadline.inference.elimination import eliminate
 from leadline.inference.gibbs_answers import IslandsError, gibbs_draws
-from leadline.inference.graphs import maximal_cliques
 from leadline.inference.junction_tree import JunctionTree
-from leadline.models.graphical.answers import Assignment, Marginals
+from leadline.models.graphical.answers import Assignment, Joint, Marginals
+from leadline.models.graphical.naming import Evidence, NamedGraph, Variables
 
+Answer = TypeVar("Answer")
 _KEPT = 2e8  # bytes of a tree that is kept from question to question
 
 __all__ = ["Assignment", "Evidence", "FactorModel", "Marginals"]
 
-Evidence = Mapping[str, str | int] | Mapping[int, str | int]
-Variables = str | int | Sequence[str | int]
 
-
-class FactorModel(nn.Module, ABC):
+class FactorModel(NamedGraph):
     """A distribution over categories that is a product of factors.
 
     Args:
@@ -44,12 +51,10 @@ class FactorModel(nn.Module, ABC):
     """
 
     domain: Domain
-    variables: Categories
 
     def __init__(self, domain: Domain, variables: Categories) -> None:
-        super().__init__()
+        super().__init__(variables)
         self.domain = domain
-        self.variables = variables
         self._tree: tuple[list[Tensor], JunctionTree] | None = None
         self._last: list[Tensor] = []  # the state that the last question was asked of
 
@@ -61,34 +66,6 @@ class FactorModel(nn.Module, ABC):
     @abstractmethod
     def make_room(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Give the state the sizes of a saved one, so that it can be copied in."""
-
-    @abstractmethod
-    def factor_graph(self) -> FactorGraph:
-        """Return the factors as they now stand."""
-
-    @abstractmethod
-    def separates(self, a: Iterable[int], b: Iterable[int], given: Iterable[int]) -> bool:
-        """Return whether the graph states that `a` and `b` are independent given those."""
-
-    def independent(self, a: Variables, b: Variables, given: Variables = ()) -> bool:
-        """Return whether the graph states that `a` and `b` are independent given `given`.
-
-        False says that the graph does not: the numbers in its tables may still make them so.
-
-        Args:
-            a: A variable, or several, by name or number.
-            b: Others.
-            given: What is known.
-
-        Raises:
-            OptionError: If a variable is unknown.
-        """
-        return self.separates(self._several(a), self._several(b), self._several(given))
-
-    def cliques(self) -> list[tuple[str, ...]]:
-        """Return the maximal cliques of the undirected graph (parents married), by name."""
-        found = maximal_cliques([set(near) for near in self.factor_graph().neighbours])
-        return [tuple(self.variable_name(v) for v in clique) for clique in found]
 
     def marginals(
         self,
@@ -118,11 +95,41 @@ class FactorModel(nn.Module, ABC):
         wanted = None if variables is None else self._several(variables)
         tree = self._kept_tree(method, limit)
         graph = self.factor_graph() if tree is None else tree.graph
+
+        def answer() -> Beliefs:
+            return believe(graph, seen, wanted, method=method, tree=tree, limit=limit, tell=tell)
+
         try:
-            found = believe(graph, seen, wanted, method=method, tree=tree, limit=limit, tell=tell)
+            return self._named(self._asked(seen, answer))
         except IslandsError as error:
             raise IslandsError(error.scope, [self.variable_name(v) for v in error.scope]) from None
-        return self._named(found)
+
+    def joint(
+        self, variables: Variables, evidence: Evidence | None = None, *, limit: float | None = None
+    ) -> Joint:
+        """Return the joint distribution of some variables given evidence, exactly, by variable elimination.
+
+        Args:
+            variables: What is asked for, one or several; each combination of their states gets its number.
+            evidence: Observed states by variable, others than these.
+            limit: Most bytes of tables; half the free memory by default.
+
+        Raises:
+            OptionError: If a variable or a state is unknown, or a variable is observed, or asked for twice.
+            ResourceError: If memory does not allow it.
+            DataError: If the evidence has probability zero.
+        """
+        kept, seen = self._several(variables), self.observed(evidence)
+        if not kept:
+            raise OptionError("joint: name at least one variable")
+        for v in kept:
+            if v in seen or kept.count(v) > 1:
+                why = "observed" if v in seen else "asked for twice"
+                raise OptionError(f"joint: {self.variable_name(v)} is {why}")
+        found = self._asked(seen, lambda: eliminate(self.factor_graph(), kept, seen, limit=limit))
+        names = tuple(self.variable_name(v) for v in kept)
+        states = tuple(tuple(self.state_name(v, s) for s in range(self.variables.sizes[v])) for v in kept)
+        return Joint("variable elimination", names, states, found.factor.table, found.log_partition)
 
     def map(
         self, evidence: Evidence | None = None, *, method: str = "auto", limit: float | None = None
@@ -130,7 +137,8 @@ class FactorModel(nn.Module, ABC):
         """Return the likeliest state of all variables given evidence; arguments as of `marginals`."""
         tree = self._kept_tree(method, limit)
         graph = self.factor_graph() if tree is None else tree.graph
-        found = likeliest(graph, self.observed(evidence), method=method, tree=tree, limit=limit)
+        seen = self.observed(evidence)
+        found = self._asked(seen, lambda: likeliest(graph, seen, method=method, tree=tree, limit=limit))
         states = {self.variable_name(v): self.state_name(v, int(s)) for v, s in enumerate(found.x)}
         return Assignment(found.kind, found.method, states, found.log_weight)
 
@@ -141,8 +149,10 @@ class FactorModel(nn.Module, ABC):
         tree = self._kept_tree(method, limit)
         seen = self.observed(evidence)
         if tree is not None:
-            return Quantity(tree.log_partition(seen), "nats", protocol="junction tree")
-        return believe(self.factor_graph(), seen, (), method=method, limit=limit).log_partition
+            found = self._asked(seen, lambda: tree.log_partition(seen))
+            return Quantity(found, "nats", protocol="junction tree")
+        graph = self.factor_graph()
+        return self._asked(seen, lambda: believe(graph, seen, (), method=method, limit=limit)).log_partition
 
     @counted
     def sample(
@@ -176,32 +186,15 @@ class FactorModel(nn.Module, ABC):
         def uniforms(columns: int) -> NDArray[np.float64]:
             return torch.rand(n, columns, dtype=torch.float64, generator=chance).numpy()
 
-        try:
-            tree = self._junction_tree(None)
-            x = tree.sample(uniforms(len(tree.cliques.own)), seen)
-        except ResourceError:  # evidence, and what cannot be, may make it fit
-            x = sample_states(self.factor_graph(), seen, uniforms)
+        def drawn() -> NDArray[np.int64]:
+            try:
+                tree = self._junction_tree(None)
+                return tree.sample(uniforms(len(tree.cliques.own)), seen)
+            except ResourceError:  # evidence, and what cannot be, may make it fit
+                return sample_states(self.factor_graph(), seen, uniforms)
+
+        x = self._asked(seen, drawn)
         return torch.from_numpy(x).to(self.device)[:, : self.domain.dims]
-
-    def observed(self, evidence: Evidence | None) -> dict[int, int]:
-        """Return evidence as numbers of variables and states.
-
-        Raises:
-            OptionError: If a variable or state is unknown; the message names the nearest.
-        """
-        if not isinstance(evidence, Mapping | None):
-            raise OptionError(
-                f"evidence must map variables to states, got {evidence!r}; on the command line give "
-                "--evidence VARIABLE=STATE"
-            )
-        found: dict[int, int] = {}
-        for variable, state in (evidence or {}).items():
-            v = self._variable(variable)
-            s = self._state(v, state)
-            if found.setdefault(v, s) != s:
-                both = " and as ".join(self.state_name(v, one) for one in (found[v], s))
-                raise OptionError(f"{self.variable_name(v)} is observed twice, as {both}")
-        return found
 
     def diagram(self, evidence: Evidence | None = None) -> Diagram:
         """Return the graph with the marginals given evidence, to be drawn.
@@ -222,14 +215,6 @@ class FactorModel(nn.Module, ABC):
             **(graph if parents is None else {"parents": parents}),
         )
 
-    def variable_name(self, v: int) -> str:
-        """Return the name of a variable."""
-        return self.variables.columns[v] if self.variables.columns else f"x{v}"
-
-    def state_name(self, v: int, state: int) -> str:
-        """Return the name of a state of a variable."""
-        return self.variables.values[v][state] if self.variables.values else str(state)
-
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         shapes = {
             name.removeprefix(prefix): tuple(v.shape) for name, v in state.items() if name.startswith(prefix)
@@ -245,36 +230,24 @@ class FactorModel(nn.Module, ABC):
             raise IslandsError(error.scope, [self.variable_name(v) for v in error.scope]) from None
         return found.to(self.device)
 
-    def _several(self, variables: Variables) -> list[int]:
-        """Return the numbers of one or more variables."""
-        some = (
-            variables if isinstance(variables, Iterable) and not isinstance(variables, str) else [variables]
-        )
-        return [self._variable(v) for v in some]
+    def _asked(self, seen: Mapping[int, int], answer: Callable[[], Answer]) -> Answer:
+        """Return an answer; where the evidence is impossible say which part of it is so already.
 
-    def _variable(self, variable: str | int) -> int:
-        """Return the number of a variable."""
-        count, number = len(self.variables.sizes), _whole(variable)
-        if number is not None:
-            if not 0 <= number < count:
-                raise OptionError(f"no variable {number}; there are {count}, from 0")
-            return number
-        names = [self.variable_name(v) for v in range(count)]
-        if variable in names:
-            return names.index(variable)
-        raise OptionError(f"unknown variable {variable}{nearest(str(variable), names)}; there are {count}")
-
-    def _state(self, v: int, state: str | int) -> int:
-        """Return the number of a state of a variable."""
-        names = [self.state_name(v, s) for s in range(self.variables.sizes[v])]
-        number = _whole(state)
-        if number is not None and 0 <= number < len(names):
-            return number
-        if isinstance(state, str | bool) and str(state) in names:
-            return names.index(str(state))
-        known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        hint = nearest(state, names) if isinstance(state, str) else ""
-        raise OptionError(f"{self.variable_name(v)} has no state {state!s}{hint}; it has {known}")
+        Raises:
+            DataError: If the evidence has probability zero.
+        """
+        try:
+            return answer()
+        except DataError as error:
+            if not seen or "probability zero" not in str(error):
+                raise
+            try:
+                least = contradiction(self._junction_tree(_KEPT), seen)
+            except ResourceError:
+                raise error from None
+            told = " and ".join(f"{self.variable_name(v)}={self.state_name(v, s)}" for v, s in least.items())
+            why = "cannot be" if len(least) == 1 else "cannot be at once"
+            raise DataError(f"the evidence has probability zero: {told} {why}") from None
 
     def _named(self, found: Beliefs) -> Marginals:
         """Return beliefs with the names of variables and states."""
@@ -326,16 +299,6 @@ class FactorModel(nn.Module, ABC):
             self._tree = [value.detach().clone() for value in state], tree
         checked_memory(self._tree[1].cliques, limit)
         return self._tree[1]
-
-
-def _whole(value: Any) -> int | None:
-    """Return a whole number of any kind (of Python, NumPy or torch) as an int, None of anything else."""
-    if isinstance(value, bool):
-        return None
-    try:
-        return index(value)
-    except TypeError:
-        return None
 
 
 def _same(some: list[Tensor], others: list[Tensor]) -> bool:
