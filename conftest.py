@@ -1,7 +1,6 @@
 """What every test and every example in the code starts from, whatever ran before it in its process."""
 
 import random
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,11 +9,12 @@ import torch
 from leadline.comparison import parcels
 from leadline.measures import critic
 
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # also for what tests make while they are collected
 
 
 def afresh() -> None:
-    """Seed every source of chance, and empty the stores that a process keeps."""
+    """Seed every source of chance, take one thread, and empty the stores that a process keeps."""
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - what libraries draw from that are given no generator
@@ -29,9 +29,6 @@ def pytest_runtest_setup() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _afresh() -> Iterator[None]:
+def _afresh() -> None:
     """Start afresh behind them."""
     afresh()
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
