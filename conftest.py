@@ -1,6 +1,9 @@
 """What every test and every example in the code starts from, whatever ran before it in its process."""
 
+import os
 import random
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read as libraries load: sums of several threads end in other last bits
 
 import numpy as np
 import pytest
