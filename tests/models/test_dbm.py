@@ -93,10 +93,17 @@ def test_annealed_importance_sampling_finds_the_exact_log_partition() -> None:
 def test_the_gradient_of_the_loss_is_the_hand_written_update() -> None:
     model = machine((4, 3, 2), chains=7)
     data = states(4)[[0, 5, 9]]
-    model.loss(Batch(data)).backward()
+    loss = model.loss(Batch(data))
+    loss.backward()
     with torch.no_grad():
         m = model._mean_field(data, 2)
         v, top = model.chain.split((4, 2), 1)
+        below, middle, above = model.biases
+        heard = v @ model.weights[0] + top @ model.weights[1].T + middle
+        free = -(v @ below + top @ above + torch.log1p(heard.exp()).sum(1)).mean()
+        energy = -sum((a @ W * b).sum(1) for a, W, b in zip(m, model.weights, m[1:], strict=False)).mean()
+        energy = energy - sum((each @ b).mean() for each, b in zip(m, model.biases, strict=True))
+        assert float(loss) == pytest.approx(float(energy - free), abs=1e-12)
         h = (v @ model.weights[0] + top @ model.weights[1].T + model.biases[1]).sigmoid()
         wanted = [v.T @ h / 7 - m[0].T @ m[1] / 3, h.T @ top / 7 - m[1].T @ m[2] / 3]
         biases = [end.mean(0) - data.mean(0) for end, data in zip((v, h, top), m, strict=True)]
@@ -190,6 +197,18 @@ def test_the_way_down_doubles_what_an_inner_layer_will_hear_from_below() -> None
             parameter.fill_(value)
     # doubled, the unit hears 4 - 3.4 and the bit begins at 0.64; else it hears 2 - 3.4 and the bit goes off
     assert model.decode(torch.ones(1, 1)).tolist() == [[1]]
+
+
+def test_the_way_down_does_not_double_what_the_bits_hear() -> None:
+    model = DBM(Bits((1,)), (1, 1), sweeps=1)
+    with torch.no_grad():
+        for parameter, value in zip(
+            [*model.weights, *model.biases], (8.0, 2.0, -5.0, -4.5, 0.0), strict=True
+        ):
+            parameter.fill_(value)
+    # the unit is at sigmoid(4 - 4.5) = 0.38, the bit begins at sigmoid(3.02 - 5) = 0.12, the unit falls to
+    # sigmoid(8 * 0.12 + 2 - 4.5) = 0.18 and the bit hears 1.42 - 5; doubled it would begin at 0.74 and stay
+    assert model.decode(torch.ones(1, 1)).tolist() == [[0]]
 
 
 def test_what_it_cannot_hold_is_refused_with_the_way_out() -> None:
