@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from leadline.core import Described, DomainError, OptionError, Recipe
-from leadline.core.errors import unknown_name
+from leadline.core.errors import no_data_set, unknown_name
 
 __all__ = ["CATALOG", "Entry", "build", "model_class", "options_of"]
 
@@ -267,9 +267,11 @@ def build(name: str, data: Described, **options: Any) -> nn.Module:
         **options: Options of the model, the parameters of its `for_data`.
 
     Raises:
-        OptionError: If the name or an option is unknown or out of range.
+        OptionError: If the name or an option is unknown or out of range, or there is no data set.
         DomainError: If the model cannot hold the domain.
     """
+    if not hasattr(data, "domain"):
+        raise no_data_set("build", data)
     known, fixed = options_of(name), CATALOG[name].fixed
     for option, value in options.items():
         if option in fixed and fixed[option] != value:

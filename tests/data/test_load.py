@@ -62,6 +62,15 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path, monkeypatch):
         load("model.pkl")
 
 
+@pytest.mark.parametrize("given", [np.zeros((5, 3)), torch.zeros(5, 3), [1, 2], None, 3])
+def test_what_is_no_name_is_refused_with_the_way_for_arrays(given):
+    with pytest.raises(
+        OptionError, match=rf"name or a path, not {type(given).__name__}: from_arrays"
+    ) as found:
+        load(given)
+    assert "\n" not in str(found.value)
+
+
 def test_unknown_options_list_the_known_ones():
     with pytest.raises(OptionError, match=r'"lables" \(did you mean "labels"\?\); known: .*skip_bad'):
         load("digits", lables="none")

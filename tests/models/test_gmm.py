@@ -433,6 +433,8 @@ def test_what_cannot_be_learned_gets_a_clear_error() -> None:
     x[17, 1] = math.nan
     with pytest.raises(ShapeError, match="sample 17, dimension 1"):
         GMM(Vectors.standard(3), 2).sweep(x)
+    with pytest.raises(ShapeError, match="expected a tensor of samples, got ndarray"):
+        GMM(Vectors.standard(3), 2).log_prob(x.numpy())  # type: ignore[arg-type]
     with pytest.raises(DomainError, match="vectors"):
         GMM.for_data(tiny("categories"))
     with pytest.raises(ValueError, match="full, tied, diagonal, spherical"):

@@ -6,10 +6,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import leadline as ll
 from leadline.core import (
     Batch,
     DataError,
@@ -347,3 +349,24 @@ def test_what_is_shown_right_after_a_validation_is_the_loss_up_to_it(monkeypatch
     data = tiny("vectors")  # a step is an epoch: each is followed by a validation
     run = quick(Classifier(data), data, epochs=3, batch_size=len(data.train))
     assert [figures["loss"] for figures in shown] == [row["loss"] for row in run.metrics]
+
+
+@pytest.mark.parametrize(
+    ("verb", "ask"),
+    [
+        ("build", lambda data: ll.build("gmm", data)),
+        ("fit", lambda data: fit(nn.Linear(1, 1), data, out=False)),
+        ("compare", ll.compare),
+        ("verify", lambda data: ll.verify(ll.build("gmm", tiny("vectors")), data)),
+    ],
+)
+def test_an_array_or_a_name_in_place_of_a_data_set_is_told_what_makes_one(verb: str, ask: Any) -> None:
+    with pytest.raises(OptionError, match=rf"{verb} needs a data set, not ndarray: from_arrays\(x, y\)"):
+        ask(np.zeros((5, 3)))
+    with pytest.raises(OptionError, match=rf"{verb} needs a data set: load\('iris'\) reads one"):
+        ask("iris")
+
+
+def test_a_name_in_place_of_a_model_is_told_what_builds_one() -> None:
+    with pytest.raises(OptionError, match=r"fit needs a model, not str: build\(name, data\)"):
+        fit("gmm", tiny("vectors"), out=False)  # type: ignore[arg-type]

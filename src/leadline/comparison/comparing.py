@@ -18,6 +18,7 @@ from leadline.comparison.parcels import packed
 from leadline.comparison.plan import Control, Models, Plan, Trial, planned, tasks_of
 from leadline.comparison.trial import Terms, control_record, failed_record, record_path, trial_record
 from leadline.core import InterruptedFit, LeadlineError, OptionError, RunError
+from leadline.core.errors import no_data_set
 from leadline.data import Dataset
 from leadline.training.files import read_json
 
@@ -65,10 +66,12 @@ def compare(  # noqa: PLR0913
         progress: Write a line as each training ends, and one every 15 seconds of work that takes longer.
 
     Raises:
-        OptionError: If a task, model or option is unknown or out of range.
+        OptionError: If there is no data set, or a task, model or option is unknown or out of range.
         RunError: If `out` holds a comparison already, or another one that is to be resumed.
         InterruptedFit: If Ctrl-C stopped it; the message says how to go on.
     """
+    if not isinstance(data, Dataset):
+        raise no_data_set("compare", data)
     if seeds < 1 or (jobs is not None and jobs < 1):
         raise OptionError(f"seeds and jobs must be at least 1, got {seeds} and {jobs}")
     limited = epochs is not None or steps is not None

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 from collections.abc import Iterable
+from os import PathLike
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ __all__ = [
     "VerbError",
     "checked_codes",
     "nearest",
+    "no_data_set",
     "require_extra",
     "unknown_name",
 ]
@@ -96,6 +98,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> OptionError:
     """Return the error that names an unknown `kind` and lists the `known` ones."""
     names = sorted(known)
     return OptionError(f'unknown {kind} "{name}"{nearest(name, names)}; known: {", ".join(names)}')
+
+
+def no_data_set(verb: str, value: object) -> OptionError:
+    """Return the error of a verb that was given no data set, with the way to one."""
+    if isinstance(value, (str, PathLike)):
+        return OptionError(f"{verb} needs a data set: load({str(value)!r}) reads one")
+    kind = type(value).__name__
+    return OptionError(
+        f"{verb} needs a data set, not {kind}: from_arrays(x, y) makes one of arrays in memory"
+    )
 
 
 def require_extra(module: str, extra: str) -> ModuleType:

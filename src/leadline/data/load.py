@@ -95,12 +95,17 @@ def load(
 
     Raises:
         DataError: If the source does not hold what it should; file and row are named.
-        OptionError: If an option is unknown or out of range.
+        OptionError: If it is no name or path, or an option is unknown or out of range.
 
     Example:
         >>> load("digits").domain
         Images(channels=1, height=8, width=8, levels=17)
     """
+    if not isinstance(name_or_path, (str, Path)):
+        kind = type(name_or_path).__name__
+        raise OptionError(
+            f"load takes a name or a path, not {kind}: from_arrays(x, y) makes a data set of arrays in memory"
+        )
     if limit is not None and limit < 1:
         raise OptionError(f"limit must be at least 1, got {limit}")
     source, place = _source(str(name_or_path))

@@ -19,6 +19,7 @@ from leadline.core import (
     has_verb,
     verbs_of,
 )
+from leadline.core.errors import no_data_set
 from leadline.core.randomness import generator_for
 from leadline.core.telling import told_of
 from leadline.data import Dataset
@@ -140,7 +141,7 @@ def _described(model: nn.Module, data: Described | None) -> Described:
     """Return what the samples are, by the data or else by the model.
 
     Raises:
-        OptionError: If neither says it.
+        OptionError: If neither says it, or the data are no data set.
         DomainError: If they disagree.
     """
     own = getattr(model, "domain", None)
@@ -151,6 +152,8 @@ def _described(model: nn.Module, data: Described | None) -> Described:
                 "or a Signature(domain, labels)"
             )
         return Signature(own, getattr(model, "labels", None))
+    if not hasattr(data, "domain"):
+        raise no_data_set("verify", data)
     if isinstance(own, Domain) and (own.kind, own.shape) != (data.domain.kind, data.domain.shape):
         raise DomainError(f"the model is for {own}, but the data are {data.domain}")
     return data

@@ -21,7 +21,7 @@ from leadline.core import (
     Recipe,
     RunError,
 )
-from leadline.core.errors import unknown_name
+from leadline.core.errors import no_data_set, unknown_name
 from leadline.core.randomness import derive_seed
 from leadline.core.verbs import has_verb, way_of
 from leadline.data import Dataset
@@ -164,7 +164,7 @@ def fit(  # noqa: PLR0913
         "warmup": warmup,
     }  # fmt: skip
     settings = Settings(
-        **_resolved(model, wanted, len(data.train)),
+        **_resolved(model, wanted, data),
         accumulate=accumulate, label_smoothing=label_smoothing, patience=patience, select=select,
         tolerance=tolerance, validate_every=validate_every, seed=seed, device=device, compile=compile,
         augment=augment, threads=threads, sharding=sharding, checkpoint_every=checkpoint_every,
@@ -312,8 +312,16 @@ def _how_to_resume(session: Session) -> str:
     return f'the last checkpoint is kept; to go on: resume=True with out="{session.folder}" (--resume)'
 
 
-def _resolved(model: nn.Module, wanted: dict[str, Any], rows: int) -> dict[str, Any]:
-    """Return settings with what the model recommends, or a default, in place of None."""
+def _resolved(model: nn.Module, wanted: dict[str, Any], data: Dataset) -> dict[str, Any]:
+    """Return settings with what the model recommends, or a default, in place of None.
+
+    Raises:
+        OptionError: If there is no model or no data set, or the model recommends what is no setting.
+    """
+    if not isinstance(model, nn.Module):
+        raise OptionError(f"fit needs a model, not {type(model).__name__}: build(name, data) makes one")
+    if not hasattr(data, "train"):
+        raise no_data_set("fit", data)
     recommended = dict(getattr(model, "recommended", {}))
     for key in recommended:
         if key not in wanted:
@@ -326,7 +334,7 @@ def _resolved(model: nn.Module, wanted: dict[str, Any], rows: int) -> dict[str, 
     chosen: dict[str, Any] = _USUAL | recommended | given
     if not _LENGTHS & set(chosen):
         sweeps = way_of(model) == "sweep" or takes_all(chosen["optimizer"], chosen.get("optimizer_options"))
-        per_epoch = max(1, -(-rows // max(chosen["batch_size"], 1)))
+        per_epoch = max(1, -(-len(data.train) // max(chosen["batch_size"], 1)))
         chosen["epochs"] = _SWEEPS if sweeps else max(_EPOCHS, -(-_STEPS // per_epoch))
     return {key: chosen.get(key) for key in wanted}
 

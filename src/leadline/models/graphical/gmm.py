@@ -150,7 +150,7 @@ class GMM(EM):
             torch.logsumexp(t @ natural, 1) + volume
             for t, volume in self._statistics(x, self.best, draw=_SCORED)
         ]
-        return (torch.cat(rows) if rows else x.new_zeros(0)).to(self.best.means.dtype)
+        return torch.cat(rows).to(self.best.means.dtype)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the responsibilities p(k | x): (n, *shape) -> (n, K)."""
@@ -229,7 +229,7 @@ class GMM(EM):
         self, x: Tensor, mixture: "Gaussians", *, draw: int | None = _LEARNED
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Return t(u) of the samples, some rows at a time, and log |du / dx| (rows,)."""
-        for rows in x.split(max(16, _CHUNK // mixture.width)):
+        for rows in self.domain.checked(x).split(max(16, _CHUNK // mixture.width)):
             u = self._coordinates(rows, draw=draw)
             if self.marginals.gaussianised:
                 volume = self.marginals.log_slope(rows, u)
