@@ -124,6 +124,23 @@ def test_fit_resumes_from_the_run_alone(
     assert first.settings["lr"] == 0.01
 
 
+def test_what_is_odd_about_data_is_told_also_where_progress_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"{i * i % 17}.5,1.0,{i}.25\n" for i in range(40))
+    (tmp_path / "odd.csv").write_text("a,same,b\n" + rows + ",1.0,2\n,1.0,3\n")
+    start = ("fit", "gmm", tmp_path / "odd.csv", "--set", "components=1", "--skip-bad", "--quiet")
+    assert run(*start, "--out", tmp_path / "run") == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "note: 2 bad samples were left out"
+    assert 'odd.csv, row 42: column "a" is missing' in told[1]
+    assert told[3] == "note: columns that are constant over the training split: same"
+    assert run("data", tmp_path / "odd.csv", "--skip-bad") == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out.count("constant over the training split") == 1
+
+
 def test_flags_of_fit_are_the_settings_of_fit() -> None:
     import inspect
 

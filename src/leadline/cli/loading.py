@@ -1,6 +1,7 @@
 """From what stands on the command line to data, runs, raw samples and answers."""
 
 import inspect
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from leadline.cli.evidence import evidence_of
+from leadline.cli.output import note
 from leadline.cli.values import assigned, options_after
 from leadline.core import DataError, Domain, Images, OptionError, require_verb
 from leadline.core.randomness import generator_for
@@ -21,6 +23,7 @@ from leadline.training import Run, open_run
 __all__ = ["answered", "codes_in", "decoded", "drawn", "load_options", "loaded"]
 
 _BATCH = 256
+_MOST_TOLD = 3
 
 
 def load_options() -> dict[str, inspect.Parameter]:
@@ -35,12 +38,32 @@ def load_options() -> dict[str, inspect.Parameter]:
     return options_after(load, ("name_or_path", "options")) | own | {"convert": steps}
 
 
-def loaded(source: str, pairs: Sequence[str] | None, *, skip_bad: bool = False) -> Dataset:
-    """Return the data set of a name or path, with the options of the command line."""
+def loaded(source: str, pairs: Sequence[str] | None, *, skip_bad: bool = False, tell: bool = True) -> Dataset:
+    """Return the data set of a name or path, with the options of the command line.
+
+    Args:
+        source: The name or path.
+        pairs: NAME=VALUE of the options.
+        skip_bad: Whether bad samples are left out.
+        tell: Whether what is odd about the data is told on stderr, its first lines.
+    """
     options = assigned(pairs, load_options(), "option of the data", "--data")
     if skip_bad:
         options["skip_bad"] = True
-    return load(source, **options)
+    data = load(source, **options)
+    if tell:
+        _tell(data, source)
+    return data
+
+
+def _tell(data: Dataset, source: str) -> None:
+    """Tell what is odd about data, which is no progress: `--quiet` does not silence it."""
+    if data.skipped:
+        note(f"note: {data.skipped} bad samples were left out")
+    for line in data.problems[:_MOST_TOLD]:
+        note(f"note: {line}")
+    if len(data.problems) > _MOST_TOLD:
+        note(f"note: {len(data.problems) - _MOST_TOLD} more: leadline data {shlex.quote(source)}")
 
 
 def answered(

@@ -134,7 +134,7 @@ def data(
     from leadline.cli.loading import loaded
     from leadline.data import describe
 
-    found = describe(loaded(source, options, skip_bad=skip_bad))
+    found = describe(loaded(source, options, skip_bad=skip_bad, tell=False))
     show_document(found.to_json()) if as_json else typer.echo(str(found))
 
 
