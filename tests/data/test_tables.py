@@ -287,3 +287,31 @@ def test_flags_are_kept_as_they_are_spelt(tmp_path: Path) -> None:
     data = load(tmp_path / "flags.csv", categorical="*", missing="keep")
     assert isinstance(data.domain, Categories)
     assert data.domain.values[:2] == (("FALSE", "TRUE"), ("true",))
+
+
+def test_a_header_with_a_name_twice_is_no_row_of_values(tmp_path):
+    rows = ["u,v,w", "w,v,u", "u,z,u", "w,z,w"]
+    with pytest.raises(
+        DataError, match=r'row 1: two columns are named "p"; rename one, or give header=False'
+    ):
+        load(table(tmp_path / "a.csv", rows, "p,p,q"))
+
+
+def test_numbers_of_which_each_row_has_its_own_are_no_categories(tmp_path):
+    rows = [f"{i / 7},{i % 40},{'uv'[i % 2]}" for i in range(120)]
+    path = table(tmp_path / "a.csv", rows, "real,whole,text")
+    with pytest.raises(
+        DataError, match=r'column "real" has 120 different numbers, too many .* \(--data drop=real'
+    ):
+        load(path, categorical="*")
+    assert load(path, categorical="*", drop="real").domain.sizes == (40, 2)
+    few = table(tmp_path / "b.csv", rows[:50], "real,whole,text")
+    assert load(few, categorical="*").domain.sizes == (50, 40, 2)
+
+
+def test_a_missing_category_may_be_kept_and_a_missing_number_may_not(tmp_path):
+    rows = ["1.5,u", "2.5,?", "3.5,v", "4.5,u"]
+    with pytest.raises(DataError, match=r'"b" is missing; mend it, keep it with missing="keep" .*, or leave'):
+        load(table(tmp_path / "a.csv", rows, "a,b"))
+    with pytest.raises(DataError, match=r'"a" is missing; mend it, or leave it out'):
+        load(table(tmp_path / "b.csv", ["?,u", *rows[2:]], "a,b"))

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Wedge
 
+import leadline as ll
 from leadline.cli import main
 from leadline.core import Categories, DataError, OptionError, VerbError
 from leadline.data import Dataset, Split
@@ -22,6 +23,7 @@ from leadline.reports.factor_graphs import factor_graph
 from leadline.reports.layered import layered
 from leadline.reports.networks import compared_networks, network
 from leadline.reports.of_network import draw, network_block
+from leadline.reports.of_run import sections_of
 from tests.inference.test_graphs import random_dag
 
 CHAIN = ((), (0,), (1,), (0, 2))
@@ -378,3 +380,12 @@ def test_the_command_draws_files_and_runs(tmp_path: Path, capsys: pytest.Capture
     lines = capsys.readouterr().err.strip().splitlines()
     assert any("must end in .png, .svg" in line for line in lines)
     assert any("no state maybe" in line for line in lines)
+
+
+def test_the_graph_of_a_run_stands_before_its_samples_and_figures() -> None:
+    model = garden()
+    x = model.sample(60, torch.Generator().manual_seed(0))
+    data = Dataset("garden", model.domain, None, Split(x), Split(x), Split(x))
+    run = ll.fit(ll.build("bayesian_network", data, structure="tree"), data, out=False, progress=False)
+    titles = [section.title for section in sections_of(run, data)]
+    assert titles.index("graph") < min(titles.index("What it measures"), titles.index("sample"))

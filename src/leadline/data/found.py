@@ -31,8 +31,8 @@ class Faults:
     skipped: int = 0
     lines: list[str] = field(default_factory=list)
 
-    def bad(self, where: Sequence[str], what: str) -> None:
-        """Leave out the samples at the places `where`, which share one fault.
+    def bad(self, where: Sequence[str], what: str, otherwise: str = "") -> None:
+        """Leave out the samples at the places `where`, which share one fault; say what else could be done.
 
         Raises:
             DataError: If bad samples are not to be left out; the first place is named.
@@ -42,7 +42,8 @@ class Faults:
         if not self.skip:
             more = f" (and {len(where) - 1} more)" if len(where) > 1 else ""
             raise DataError(
-                f"{where[0]}: {what}{more}; mend it, or leave it out with skip_bad=True (--skip-bad)"
+                f"{where[0]}: {what}{more}; mend it, {otherwise}{', ' * bool(otherwise)}or leave it out with "
+                "skip_bad=True (--skip-bad)"
             )
         self.skipped += len(where)
         named = where[: min(MOST_ALIKE, MOST_LINES - len(self.lines))]

@@ -24,6 +24,7 @@ __all__ = ["Columns", "numbers_of", "samples_of", "spelt"]
 
 NUMERIC_SHARE = 0.9
 MOST_VALUES = 1000
+MOST_NUMBERS = 50  # different ones of categories of which most rows have one of their own
 GREATEST = float(np.finfo(np.float32).max)
 Coded = tuple[Array, list[str]]
 
@@ -83,9 +84,10 @@ def samples_of(
         if missing.all():
             faults.note(f'column "{name}" is empty in every row and was left out')
             continue
-        if not keep_missing:
-            good = _without(good, missing, place, f'column "{name}" is missing', faults)
         values = None if name in forced else numbers_of(column)
+        if not keep_missing:
+            otherwise = 'keep it with missing="keep" (--data missing=keep)' if values is None else ""
+            good = _without(good, missing, place, f'column "{name}" is missing', faults, otherwise)
         if keep_missing and values is not None:
             raise DataError(
                 f'column "{name}" holds numbers, and only categories may be missing: '
@@ -99,10 +101,7 @@ def samples_of(
     if not good.any() or not (reals or texts):
         raise DataError(f"{place(0)}: no whole row, or no column, is left")
     for name, (_, names) in texts.items():
-        if len(names) > MOST_VALUES:
-            raise DataError(
-                f'column "{name}" has {len(names)} different texts; leave it out with drop="{name}"'
-            )
+        _check_values(frame[name], names, len(frame), numbers=name in forced)
     rows = np.flatnonzero(good)
     coded = {name: _used(codes[rows], names) for name, (codes, names) in texts.items()}
     found = _columns({name: values[rows] for name, values in reals.items()}, coded, rows)
@@ -112,6 +111,22 @@ def samples_of(
         if gaps and found.categories
         else found
     )
+
+
+def _check_values(column: "pd.Series[Any]", names: list[str], rows: int, *, numbers: bool) -> None:
+    """Check that a column of categories has few enough of them.
+
+    Raises:
+        DataError: If they are more than `MOST_VALUES`, or numbers of which hardly two rows share one.
+    """
+    numbers = numbers and numbers_of(column) is not None
+    alone = numbers and len(names) > max(MOST_NUMBERS, rows / 2)
+    if len(names) > MOST_VALUES or alone:
+        what = "numbers, too many for categories: cut them into ranges," if numbers else "texts;"
+        raise DataError(
+            f'column "{column.name}" has {len(names)} different {what} {"or " * numbers}leave it out with '
+            f'drop="{column.name}" (--data drop={column.name})'
+        )
 
 
 def _used(codes: Array, names: list[str]) -> Coded:
@@ -146,9 +161,11 @@ def _columns(reals: dict[str, Array], coded: dict[str, Coded], good: Array) -> C
     return Columns(x, good, tuple(reals), categories)
 
 
-def _without(good: Array, bad: Array, place: Callable[[int], str], what: str, faults: Faults) -> Array:
+def _without(
+    good: Array, bad: Array, place: Callable[[int], str], what: str, faults: Faults, otherwise: str = ""
+) -> Array:
     """Return which rows stay when the `bad` ones among the good are told of."""
-    faults.bad([place(row) for row in np.flatnonzero(good & bad).tolist()], what)
+    faults.bad([place(row) for row in np.flatnonzero(good & bad).tolist()], what, otherwise)
     return good & ~bad
 
 

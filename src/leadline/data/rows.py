@@ -123,7 +123,7 @@ def _looks_named(head: list[list[str]]) -> bool:
     """Return whether the first row names the columns.
 
     It does if none of its fields is a number or missing, and below it a column holds only numbers,
-    or no two of its fields are alike and none occurs again in its column.
+    or none of its fields occurs again in its column.
     """
     first, rest = head[0], head[1:]
     if not rest or any(_number(cell) or cell in MISSING for cell in first):
@@ -131,7 +131,7 @@ def _looks_named(head: list[list[str]]) -> bool:
     columns = [[row[i] for row in rest if i < len(row) and row[i] not in MISSING] for i in range(len(first))]
     numeric = any(column and all(_number(cell) for cell in column) for column in columns)
     alone = all(cell not in column for cell, column in zip(first, columns, strict=True))
-    return numeric or (alone and len(set(first)) == len(first))
+    return numeric or alone
 
 
 def _number(cell: str) -> bool:

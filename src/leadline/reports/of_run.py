@@ -119,6 +119,7 @@ def sections_of(run: Run, data: Dataset | None, missing: str = "") -> list[Secti
     scene = _Scene(run, data, missing)
     parts = (
         _learning,
+        _network,
         _parts,
         _measured,
         _predictions,
@@ -127,7 +128,6 @@ def sections_of(run: Run, data: Dataset | None, missing: str = "") -> list[Secti
         _codes,
         _decoded,
         _filters,
-        _network,
         _laws,
     )
     return [section for section in (part(scene) for part in parts) if section is not None]
