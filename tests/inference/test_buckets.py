@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from leadline.core import DataError
+from leadline.inference import buckets
 from leadline.inference.asking import believe
 from leadline.inference.buckets import bound_marginals, bound_partition
 from leadline.inference.factors import Factor, FactorGraph, enumerated
@@ -54,6 +55,24 @@ def test_larger_tables_tighten_the_bounds_until_they_meet() -> None:
         assert less_above < above
     assert gaps[0][1] < 1.5  # summing one mini-bucket and taking the maxima of the others is 2.9 nats off
     assert gaps[-1] == pytest.approx((0, 0), abs=1e-10)
+
+
+def test_a_pass_for_each_variable_tightens_the_bounds_of_the_whole() -> None:
+    graph = ising((4, 4), 0.44, 0.1)
+    truth, (lower, upper) = enumerated(graph)[1], bound_partition(graph, cap=4)
+    found = bound_marginals(graph, cap=4)
+    assert lower + 0.01 < found.lower < truth < found.upper < upper - 0.01
+
+
+def test_a_lower_bound_is_the_best_of_three_spreads_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    for graph in (ising((4, 4), 0.44, 0.1), ising((3, 5), 1.0), random_graph(4)):
+        best = bound_partition(graph, cap=4)[0]
+        alone = []
+        for spread in (0.1, 0.5, 2.0):
+            with monkeypatch.context() as patch:
+                patch.setattr(buckets, "_SPREADS", (spread,))
+                alone.append(bound_partition(graph, cap=4)[0])
+        assert best == pytest.approx(max(alone), abs=1e-12)
 
 
 def test_bounds_of_one_split_bucket_are_those_of_the_cauchy_schwarz_inequality() -> None:

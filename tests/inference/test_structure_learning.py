@@ -25,6 +25,7 @@ from leadline.inference.structure import (
     mutual_information,
     pc,
     pc_pattern,
+    search,
 )
 from leadline.inference.structure.independence import g_test
 from leadline.inference.structure.search import _equivalent
@@ -364,3 +365,52 @@ def test_more_equivalent_samples_find_more_edges() -> None:
     many = Climber("bdeu", restarts=0, equivalent_samples=10.0)(Table(x, sizes))
     assert sum(map(len, few)) < sum(map(len, many)) - 40
     assert Climber("bdeu").equivalent_samples == 1.0
+
+
+def test_restarts_lead_on_from_tops_among_single_changes() -> None:
+    gains, sizes = [], (2, 3, 2, 3, 2, 3, 2, 3, 2)
+    for seed in range(8):
+        score = _Uneven(FamilyScore(Table(drawn(random_dag(9, seed), sizes, 150, seed=seed), sizes)))
+        top = score.total(hill_climbing(score, 9))
+        found = hill_climbing(score, 9, restarts=9)
+        assert acyclic([set(above) for above in found])
+        assert hill_climbing(score, 9, start=found) == found  # no single change of it gains
+        gains.append(score.total(found) - top)
+    assert min(gains) >= 0
+    assert sum(gain > 1 for gain in gains) >= 3
+
+
+def test_a_restart_walks_through_the_class_of_the_best_and_shakes_a_quarter_or_a_half_of_d(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = (2, 3, 2, 3, 2, 3, 2, 3, 2)
+    score = _Uneven(FamilyScore(Table(drawn(random_dag(9, 1), sizes, 150, seed=1), sizes)))
+    shaken, led = [], []
+    shake, wander = search._Climb.shake, search._Climb.wandered
+
+    def shaking(self: search._Climb, times: int, source: random.Random) -> None:
+        before = [set(above) for above in self.parents]
+        shake(self, times, source)
+        shaken.append((times, before, [set(above) for above in self.parents]))
+
+    def wandering(self: search._Climb, most: int, end: float) -> search._Climb:
+        better = wander(self, most, end)
+        led.append((len(shaken), most, better.parents, better.total()))
+        return better
+
+    monkeypatch.setattr(search._Climb, "shake", shaking)
+    monkeypatch.setattr(search._Climb, "wandered", wandering)
+    found = hill_climbing(score, 9, restarts=9, tabu=4)
+    assert [times for times, _, _ in shaken] == [0, 2, 4] * 3
+    moved = 0
+    for number, (times, before, after) in enumerate(shaken):
+        best = [parents for count, _, parents, _ in led if count <= number][-1]
+        assert essential_graph(before) == essential_graph(best)
+        moved += before != best
+        assert (before != after) == (times > 0)
+    assert moved > 0
+    assert [most for _, most, _, _ in led] == [4] * len(led)
+    totals = [total for *_, total in led]
+    assert len(totals) > 1
+    assert totals == sorted(totals)
+    assert score.total(found) == totals[-1]
