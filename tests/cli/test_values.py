@@ -85,5 +85,6 @@ def test_a_pair_without_equals_shows_how() -> None:
 
 
 def test_options_are_listed_as_they_would_be_given() -> None:
-    assert ("hidden", "values with commas between, e.g. 64,32", "8,4") in plain_values(options(model))
-    assert ("top", "a whole number or none", "none") in plain_values(options(model))
+    rows = {tuple(row.values())[:3] for row in plain_values(options(model))}
+    assert ("hidden", "values with commas between, e.g. 64,32", "8,4") in rows
+    assert ("top", "a whole number or none", "none") in rows
