@@ -226,6 +226,10 @@ def test_a_comparison_gets_a_page(tmp_path: Path) -> None:
     ):
         assert word in text
     assert "leadline compare iris" in " ".join(text.split())
+    density = path.read_text().partition("<h2>Density")[2].partition("<h2")[0]
+    shown, folded = density.split("<details")
+    assert "uniform" not in shown  # some rows lie outside its cube: that is there to be opened
+    assert "uniform: log_prob is minus infinity" in folded
 
 
 def test_a_page_that_is_too_large_loses_its_largest_picture_first(monkeypatch: pytest.MonkeyPatch) -> None:

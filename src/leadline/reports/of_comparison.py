@@ -120,7 +120,8 @@ def _table(table: pd.DataFrame, task: str) -> Block:
     figures_of = [str(column) for column in table.columns if column not in fixed]
     headline = figures_of[0] if figures_of else ""
     others = [name for name in TASKS[task].shown if name in figures_of[1:]]
-    rows = [row for row in table.to_dict("records") if _is_number(row.get(headline))]
+    shown = table[figures_of[:1]].map(_is_number).any(axis=1)
+    rows = table[shown].to_dict("records")
     if not rows:
         return Block(failed="no model could be measured; the reasons are below")
     ends = [row[key] for row in rows for key in (headline, "low", "high") if _is_number(row.get(key))]
@@ -131,7 +132,8 @@ def _table(table: pd.DataFrame, task: str) -> Block:
     return Block(
         columns=columns,
         rows=tuple(_row(row, headline, others, span) for row in rows),
-        notes=tuple(notes_of(table)),
+        notes=tuple(notes_of(table[shown])),
+        folded=tuple(notes_of(table[~shown])),
         caption="≤ and ≥ mark bounds, ≈ an estimate. Lines are 95 % intervals, all on one scale "
         f"from {number(span[0])} to {number(span[1])}.",
     )

@@ -45,6 +45,7 @@ class Block:
         texts: Samples of text, one a line.
         strong: First cells of the rows to set off.
         notes: Lines to be read beside it.
+        folded: Lines on what it does not show, to be opened.
         failed: Why it could not be drawn.
     """
 
@@ -57,6 +58,7 @@ class Block:
     texts: tuple[str, ...] = ()
     strong: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    folded: tuple[str, ...] = ()
     failed: str = ""
 
 
