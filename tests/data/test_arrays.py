@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csc_matrix, csr_matrix
 
 from leadline.core import (
     Bits,
@@ -16,6 +17,7 @@ from leadline.core import (
     Classes,
     Counts,
     DataError,
+    DomainError,
     Images,
     OptionError,
     Targets,
@@ -23,6 +25,7 @@ from leadline.core import (
     Vectors,
 )
 from leadline.data import from_arrays, load
+from leadline.data.bags import Bags
 from leadline.data.npy import read_npy
 
 RNG = np.random.default_rng(0)
@@ -275,3 +278,52 @@ def test_arrays_in_memory_take_a_domain():
     assert sorted_rows(everything(data)) == sorted_rows(codes)
     with pytest.raises(ValueError, match="is not a value of"):
         from_arrays(codes + 1, domain=domain)
+
+
+COUNTS = np.array([[0, 2, 0], [1, 0, 0], [0, 0, 0], [3, 1, 0], [0, 0, 4], [1, 1, 1]] * 2)
+
+
+@pytest.mark.parametrize(
+    "sparse",
+    [
+        csr_matrix,
+        csc_matrix,
+        lambda x: torch.from_numpy(x).to_sparse(),
+    ],
+)
+def test_sparse_counts_are_the_bags_that_dense_ones_are(sparse) -> None:
+    domain, y = Counts(("a", "b", "c")), np.arange(12) % 2
+    found, dense = (from_arrays(x, y, domain=domain) for x in (sparse(COUNTS), COUNTS))
+    assert isinstance(found.train.x, Bags)
+    assert found.domain == domain
+    for split in ("train", "valid", "test"):
+        one, other = getattr(found, split), getattr(dense, split)
+        assert torch.equal(one.x[torch.arange(len(one))], other.x)
+        assert torch.equal(one.y, other.y)
+    assert any("2 of 12 documents hold none of the words" in line for line in found.problems)
+
+
+def test_sparse_counts_may_have_a_test_part_and_no_names() -> None:
+    found = from_arrays(csr_matrix(COUNTS), x_test=COUNTS[3:6])
+    assert found.domain == Counts(("0", "1", "2"))
+    assert sorted_rows(found.test.x[torch.arange(3)]) == sorted_rows(COUNTS[3:6])
+    assert len(found.train) + len(found.valid) == 12
+
+
+def test_sparse_values_that_are_no_counts_or_do_not_fit_are_refused_in_one_line() -> None:
+    broken = csr_matrix(COUNTS.astype(float))
+    broken.data[2] = -1.5
+    with pytest.raises(DataError, match=r"arrays: x, row 3, column 0: -1\.5 is no count of words"):
+        from_arrays(broken)
+    with pytest.raises(DataError, match="x has 3 words, but the domain has 2"):
+        from_arrays(csr_matrix(COUNTS), domain=Counts(("a", "b")))
+    with pytest.raises(DataError, match="no document holds a word"):
+        from_arrays(csr_matrix(COUNTS * 0))
+    with pytest.raises(DataError, match="12 samples but labels of shape"):
+        from_arrays(csr_matrix(COUNTS), np.arange(5))
+    with pytest.raises(DataError, match=r"samples of shape \(2,\), those of train are \(3,\)"):
+        from_arrays(csr_matrix(COUNTS), x_test=csr_matrix(COUNTS[:, :2]))
+    with pytest.raises(DomainError, match="needs Bits, but the data are Counts"):
+        from_arrays(csr_matrix(COUNTS), domain=Bits((3,)))
+    with pytest.raises(DataError, match=r"shape \(2, 2, 2\); a corpus is"):
+        from_arrays(torch.ones(2, 2, 2).to_sparse())

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.core import Bits, DataError, Domain
+from leadline.core import Bits, Counts, DataError, Domain
 from leadline.data.assemble import assembled
+from leadline.data.bags import Bags
 from leadline.data.dataset import Dataset, Split
 from leadline.data.found import Ask, Found, Part, vectors_of
+from leadline.data.matrices import holds_sparsely, matrix_of
 from leadline.data.meaning import Array, Meaning, labels_of, meaning_of
 from leadline.data.npy import read_npy, read_npz
 
@@ -116,7 +118,8 @@ def from_arrays(
     """Return the data set of arrays or tensors in memory, split like a file without or with a test part.
 
     Args:
-        x: Samples (n, *shape).
+        x: Samples (n, *shape). A sparse matrix of scipy, or a sparse tensor, holds counts of words
+            (documents, words) and stays sparse; `domain=Counts(words)` names the words.
         y: Labels: integers or texts (n,) are classes, -1 unknown; real numbers (n,) or (n, D) are targets.
         domain: What a sample is; else it follows from type and shape as for a .npz file.
         x_test: Samples of a given test split.
@@ -129,8 +132,10 @@ def from_arrays(
         DataError: If arrays do not fit together, or a value is not of the domain.
     """
     given = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "classes": classes}
-    arrays = {key: _array(value, f"{name}: {key}") for key, value in given.items() if value is not None}
     ask = Ask(seed)
+    if holds_sparsely(x):
+        return assembled(_bags(given, domain, name, ask), ask)
+    arrays = {key: _array(value, f"{name}: {key}") for key, value in given.items() if value is not None}
     if domain is None:
         return assembled(found_arrays(arrays, meaning_of(arrays["x"], name), ask, name), ask)
     found = found_arrays(arrays, Meaning("as it is"), ask, name)
@@ -143,6 +148,46 @@ def from_arrays(
         if isinstance(part.data.x, Tensor)
     }
     return assembled(replace(found, parts=parts, domain=lambda train: domain), ask)
+
+
+def _bags(given: dict[str, Any], domain: Domain | None, name: str, ask: Ask) -> Found:
+    """Return the documents of sparse counts of words, by the names that `from_arrays` calls its arrays.
+
+    Raises:
+        DataError: If parts do not fit together, or a value is no count.
+    """
+    counts = {
+        key: matrix_of(given[key], f"{name}: {key}") for key in ("x", "x_test") if given[key] is not None
+    }
+    arrays = {
+        key: _array(value, f"{name}: {key}")
+        for key, value in given.items()
+        if value is not None and key not in counts
+    }
+    arrays |= {
+        key: np.broadcast_to(np.int8(0), each.shape) for key, each in counts.items()
+    }  # for their shapes
+    held = {part: end for part, end in PARTS.items() if f"x{end}" in counts}
+    for part, end in held.items():
+        _agree(arrays, end, name if part == "train" else f"{name} ({part})")
+    y, classes, targets = _labels(arrays, held, name, None)
+    size = counts["x"].shape[1]
+    words = domain if isinstance(domain, Counts) else Counts(tuple(str(i) for i in range(size)))
+    if domain is not None:
+        words.require(type(domain))
+    if words.dims != size:
+        raise DataError(f"{name}: x has {size} words, but the domain has {words.dims}")
+    bags = {part: Bags.of(counts[f"x{end}"]) for part, end in held.items()}
+    empty, total = (
+        sum(int((np.diff(one.starts) == 0).sum()) for one in bags.values()),
+        sum(map(len, bags.values())),
+    )
+    if empty == total:
+        raise DataError(f"{name}: no document holds a word")
+    if empty:
+        ask.faults.note(f"{name}: {empty} of {total} documents hold none of the words")
+    parts = {part: Part(Split(one, y.get(part)), _places(name, None)) for part, one in bags.items()}
+    return Found(name, parts, lambda train: words, classes, targets)
 
 
 def _array(value: Any, name: str) -> Array:

@@ -1,11 +1,14 @@
-"""Corpora as sparse matrices: Matrix Market files, and what scipy.sparse.save_npz writes."""
+"""Corpora as sparse matrices: Matrix Market files, what scipy.sparse.save_npz writes, and those in memory."""
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from scipy.io import mminfo, mmread
 from scipy.sparse import coo_matrix, csc_matrix, csr_matrix, issparse
+from torch import Tensor
 
 from leadline.core import DataError
 from leadline.core.memory import available
@@ -13,7 +16,7 @@ from leadline.data.bags import counts_of
 from leadline.data.memory import spoken
 from leadline.data.npy import read_npz
 
-__all__ = ["is_sparse", "market", "scipy_sparse"]
+__all__ = ["holds_sparsely", "is_sparse", "market", "matrix_of", "scipy_sparse"]
 
 SPARSE_KEYS: dict[str, tuple[str, ...]] = {
     "x": ("data",),
@@ -36,6 +39,29 @@ def is_sparse(path: Path) -> bool:
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
     return {"format.npy", "shape.npy", "data.npy"} <= names
+
+
+def holds_sparsely(value: object) -> bool:
+    """Return whether a value in memory is a sparse matrix of scipy or a sparse tensor."""
+    return issparse(value) or (isinstance(value, Tensor) and value.layout != torch.strided)
+
+
+def matrix_of(value: Any, name: str) -> csr_matrix:
+    """Return a matrix of counts in memory, sparse or dense: (documents, words).
+
+    Raises:
+        DataError: If it is no matrix, or a value is no count; it is named.
+    """
+    if isinstance(value, Tensor) and value.layout != torch.strided:
+        held = value.detach().cpu().to_sparse_coo().coalesce()
+        if held.sparse_dim() != 2 or held.dense_dim():
+            raise DataError(f"{name} has the shape {tuple(value.shape)}; a corpus is (documents, words)")
+        value = coo_matrix((held.values().numpy(), held.indices().numpy()), shape=tuple(held.shape))
+    elif isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if not issparse(value) and np.ndim(value) != 2:
+        raise DataError(f"{name} has the shape {np.shape(value)}; a corpus is (documents, words)")
+    return _counted(name, csr_matrix(value, copy=True))
 
 
 def market(path: Path) -> csr_matrix:
@@ -98,7 +124,7 @@ def _holdable(path: Path, shape: tuple[int, int]) -> None:
         )
 
 
-def _counted(path: Path, matrix: csr_matrix) -> csr_matrix:
+def _counted(path: Path | str, matrix: csr_matrix) -> csr_matrix:
     """Return the matrix with its values as whole numbers.
 
     Raises:
