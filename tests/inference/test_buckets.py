@@ -65,7 +65,8 @@ def test_a_pass_for_each_variable_tightens_the_bounds_of_the_whole() -> None:
 
 
 def test_a_lower_bound_is_the_best_of_three_spreads_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    for graph in (ising((4, 4), 0.44, 0.1), ising((3, 5), 1.0), random_graph(4)):
+    winners = []
+    for graph in (ising((4, 4), 0.44, 0.1), random_graph(3), random_graph(6)):
         best = bound_partition(graph, cap=4)[0]
         alone = []
         for spread in (0.1, 0.5, 2.0):
@@ -73,6 +74,8 @@ def test_a_lower_bound_is_the_best_of_three_spreads_of_the_weights(monkeypatch: 
                 patch.setattr(buckets, "_SPREADS", (spread,))
                 alone.append(bound_partition(graph, cap=4)[0])
         assert best == pytest.approx(max(alone), abs=1e-12)
+        winners.append(int(np.argmax(alone)))
+    assert sorted(winners) == [0, 1, 2]
 
 
 def test_bounds_of_one_split_bucket_are_those_of_the_cauchy_schwarz_inequality() -> None:

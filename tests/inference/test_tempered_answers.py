@@ -13,7 +13,7 @@ from leadline.inference.asking import believe
 from leadline.inference.chains.gibbs import Gibbs
 from leadline.inference.chains.tempered_gibbs import TemperedGibbs, spaced
 from leadline.inference.factors import Factor, FactorGraph, enumerated
-from leadline.inference.gibbs_answers import gibbs_marginals
+from leadline.inference.gibbs_answers import _Walk, gibbs_marginals
 from leadline.inference.junction_tree import JunctionTree
 from tests.inference.graphs_of import ising, random_graph
 
@@ -145,3 +145,20 @@ def test_temperatures_are_spaced_so_that_neighbours_refuse_as_often() -> None:
     for wrong in ((1.0,), (0.9, 0.5), (1.0, 0.5, 0.5), (1.0, 0.0)):
         with pytest.raises(OptionError, match="must fall from 1"):
             TemperedGibbs(graph, wrong)
+
+
+def test_one_variable_whose_chains_disagree_is_enough_to_distrust_all() -> None:
+    frozen = glass(4, 3.0, 0)
+    free = FactorGraph((*frozen.sizes, 2), (*frozen.factors, Factor((16,), np.array([1.0, 2.0]))))
+    walked = gibbs_marginals(free, draws=50)
+    assert not walked.settled
+    assert gibbs_marginals(free, wanted=[16], draws=50).settled
+    assert walked.r_hat >= gibbs_marginals(free, wanted=[0, 16], draws=50).r_hat > 1.01
+
+
+def test_tempered_chains_warm_up_for_a_quarter_of_their_draws() -> None:
+    walk = _Walk(glass(3, 2.0, 0), {}, 10, thin=4, tempered=True)
+    first, again = walk._kernels(8, 400, torch.Generator().manual_seed(0))
+    assert (first.rounds, again.rounds) == (400, 4)
+    short, _ = walk._kernels(8, 5, torch.Generator().manual_seed(0))
+    assert short.rounds == 10

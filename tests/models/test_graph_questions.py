@@ -73,6 +73,9 @@ def test_a_joint_distribution_is_that_of_the_table_of_all_states() -> None:
             model.joint(wrong, {"b": 0})
     with pytest.raises(OptionError, match="at least one"):
         model.joint([])
+    many = BayesianNetwork(Categories((10,) * 7))
+    with pytest.raises(OptionError, match=r"7 variables have 1e\+07 combinations of states.*ask for fewer"):
+        many.joint(range(7))
     with pytest.raises(ResourceError):
         model.joint(["a", "b", "c"], limit=8)
 

@@ -7,6 +7,7 @@ Source:
     Koller and Friedman (2009), Probabilistic Graphical Models, chapters 9 to 11.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ from leadline.models.graphical.answers import Assignment, Joint, Marginals
 from leadline.models.graphical.naming import Evidence, NamedGraph, Variables
 
 Answer = TypeVar("Answer")
+_TOGETHER = 1_000_000  # entries of a joint distribution
 _KEPT = 2e8  # bytes of a tree that is kept from question to question
 
 __all__ = ["Assignment", "Evidence", "FactorModel", "Marginals"]
@@ -115,7 +117,8 @@ class FactorModel(NamedGraph):
             limit: Most bytes of tables; half the free memory by default.
 
         Raises:
-            OptionError: If a variable or a state is unknown, or a variable is observed, or asked for twice.
+            OptionError: If a variable or a state is unknown, or a variable is observed, or asked for twice;
+                if there are more than a million combinations.
             ResourceError: If memory does not allow it.
             DataError: If the evidence has probability zero.
         """
@@ -126,6 +129,12 @@ class FactorModel(NamedGraph):
             if v in seen or kept.count(v) > 1:
                 why = "observed" if v in seen else "asked for twice"
                 raise OptionError(f"joint: {self.variable_name(v)} is {why}")
+        cells = math.prod(self.variables.sizes[v] for v in kept)
+        if cells > _TOGETHER:
+            raise OptionError(
+                f"joint: {len(kept)} variables have {cells:.3g} combinations of states, more than "
+                f"{_TOGETHER:,}: ask for fewer"
+            )
         found = self._asked(seen, lambda: eliminate(self.factor_graph(), kept, seen, limit=limit))
         names = tuple(self.variable_name(v) for v in kept)
         states = tuple(tuple(self.state_name(v, s) for s in range(self.variables.sizes[v])) for v in kept)
