@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from leadline.core import InterruptedFit, OptionError, RunError
+from leadline.catalog import build
+from leadline.core import DataError, InterruptedFit, OptionError, RunError
 from leadline.data import Split
 from leadline.training import fit, open_run, refresh_batchnorm
 from leadline.training.files import read_tensors, write_json
@@ -191,3 +192,15 @@ def test_two_processes_measure_the_statistics_of_the_weights_that_they_write(tmp
     torch.testing.assert_close(model.net[1].running_mean, two["net.1.running_mean"])
     torch.testing.assert_close(model.net[1].running_var, two["net.1.running_var"])
     assert int(two["net.1.num_batches_tracked"]) == 9  # three epochs of three steps
+
+
+def test_a_failure_before_the_first_step_is_told_once_and_offers_nothing_to_go_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = build("gmm", tiny("vectors"), components=500)
+    with pytest.raises(DataError, match=r"components \(500\).*; nothing was learned: begin anew") as found:
+        fit(model, tiny("vectors"), out=tmp_path / "run")
+    assert "resume" not in str(found.value)
+    told = capsys.readouterr().err
+    assert told.strip().endswith("failed after 0 steps")
+    assert "500" not in told

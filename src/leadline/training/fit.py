@@ -302,13 +302,18 @@ def _settle(session: Session, status: str, message: str) -> None:
     run.steps, run.seconds = session.position.total, session.position.seconds
     with suppress(RunError):  # the disk may be full: the first error is the one to tell
         session.record.save(status, message)
-    session.progress.close(f"{run.name}: {message}")
+    told = (
+        message if status == "interrupted" else f"{status} after {run.steps} steps"
+    )  # what failed is raised
+    session.progress.close(f"{run.name}: {told}")
 
 
 def _how_to_resume(session: Session) -> str:
     """Return the advice that ends a message about a run that stopped early."""
     if session.folder is None:
         return "nothing was written (out=False)"
+    if not session.position.total:
+        return f'nothing was learned: begin anew with another out=, or remove "{session.folder}"'
     return f'the last checkpoint is kept; to go on: resume=True with out="{session.folder}" (--resume)'
 
 
