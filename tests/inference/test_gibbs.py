@@ -132,12 +132,23 @@ def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
     assert torch.equal(ends[0], ends[1])
 
 
-def test_the_threads_of_compiled_loops_leave_those_of_torch_alone() -> None:
-    code = (
-        "import torch; from leadline.inference.words import share_threads\n"
-        "torch.set_num_threads(1); share_threads(); print(torch.get_num_threads())"
-    )  # in a process whose loops have not started yet
-    assert program("-c", code, check=True).stdout.strip() == "1"
+STARTS = {
+    "packing": "from leadline.inference.ising import Lattice, LatticeGibbs\n"
+    "LatticeGibbs(Lattice(2, 2, 0.1)).init(torch.ones(1, 2, 2))",
+    "unpacking": "from leadline.inference.ising import LatticeState\n"
+    "LatticeState(torch.zeros(1, 2, 2, dtype=torch.int64), 1).position",
+    "sweeping": "from leadline.inference.chains import Gibbs\n"
+    "from leadline.inference.factors import Factor, FactorGraph\n"
+    "kernel = Gibbs(FactorGraph((2,), (Factor((0,), torch.ones(2).numpy()),)))\n"
+    "kernel.powered(torch.zeros(1, 1).long(), torch.ones(1).double())",
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_the_threads_of_compiled_loops_leave_those_of_torch_alone(start: str) -> None:
+    told = "print(torch.get_num_threads())"  # torch looks at its own number anew the first time it is asked
+    code = f"import torch\ntorch.set_num_threads(1)\n{told}\n{STARTS[start]}\n{told}"
+    assert program("-c", code, check=True).stdout.split() == ["1", "1"]  # the loops start in that process
 
 
 def single_flips(d: int) -> Tensor:

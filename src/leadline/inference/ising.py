@@ -125,8 +125,10 @@ class LatticeState:
     def position(self) -> Tensor:
         """Return the spins -1 and 1, int8: (c, r, w)."""
         from leadline.inference.ising_loops import unpacked
+        from leadline.inference.words import share_threads
 
         spins = torch.empty(self.chains, *self.words.shape[1:], dtype=torch.int8)
+        share_threads()
         unpacked(self.words.numpy().view(np.uint64), spins.numpy())
         return spins
 
@@ -168,9 +170,11 @@ class LatticeGibbs:
         if spins.device.type != "cpu":
             return State(spins, self.lattice.log_density(spins))
         from leadline.inference.ising_loops import packed
+        from leadline.inference.words import share_threads
 
         c = len(spins)
         words = torch.zeros((c + 63) // 64, *sides, dtype=torch.int64)
+        share_threads()
         packed(spins.numpy(), words.numpy().view(np.uint64))
         return LatticeState(words, c)
 
