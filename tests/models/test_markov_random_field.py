@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import leadline as ll
-from leadline.core import Batch, Categories, DataError, OptionError, ResourceError
+from leadline.core import Batch, Categories, DataError, OptionError, ResourceError, Signature
 from leadline.data import Dataset, Split
 from leadline.data.uai import parse_uai
 from leadline.models.graphical.markov_random_field import MarkovRandomField
@@ -109,3 +109,23 @@ def test_what_does_not_fit_is_refused() -> None:
     )
     with pytest.raises(ResourceError, match="treewidth"):
         grid.marginals(method="exact")
+
+
+def test_a_field_without_edges_is_the_likeliest_tree_of_the_rows(tmp_path: Path) -> None:
+    source = torch.Generator().manual_seed(0)
+    a, c = (torch.randint(2, (600,), generator=source) for _ in range(2))
+    noise = (torch.rand(600, 2, generator=source) < 0.1).long()
+    x = torch.stack([a, c, a ^ noise[:, 0], c ^ noise[:, 1]], 1)  # 0 - 2 and 1 - 3, not their neighbours
+    x[:300, 1] = x[:300, 2]  # and 1 - 2
+    data = Dataset("rows", Categories((2,) * 4), None, Split(x), Split(x[:60]), Split(x[:60]))
+    model = ll.build("markov_random_field", data)
+    assert {("x0", "x2"), ("x1", "x3"), ("x1", "x2")} >= set(model.edges()) - {("x2", "x3")}
+    assert ("x0", "x2") in model.edges()
+    assert len(model.edges()) == 3
+    run = ll.fit(model, data, steps=30, lr=0.1, out=tmp_path / "run", progress=False)
+    opened = ll.open(tmp_path / "run").model
+    assert opened.edges() == model.edges()
+    assert torch.equal(opened.log_prob(x), run.model.log_prob(x))
+    assert ll.build("markov_random_field", Signature(data.domain)).edges() == [
+        ("x0", "x1"), ("x1", "x2"), ("x2", "x3"),
+    ]  # fmt: skip

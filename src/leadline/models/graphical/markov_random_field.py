@@ -22,12 +22,16 @@ import torch
 from torch import Tensor, nn
 
 from leadline.core import Categories, DataError, Described
+from leadline.data import Dataset
 from leadline.data.networks import FactorFile
 from leadline.data.uai import read_uai, write_uai
+from leadline.inference.structure import Table, chow_liu
 from leadline.models.graphical.fields import FieldModel
 from leadline.models.graphical.wording import beside_columns, joined, label_of, scopes_of
 
 __all__ = ["MarkovRandomField"]
+
+_MOST_ROWS, _MOST_STATES = 20_000, 5_000  # that a tree is sought in: rows, and states of all columns together
 
 
 class MarkovRandomField(FieldModel):
@@ -96,14 +100,15 @@ class MarkovRandomField(FieldModel):
         Args:
             data: What the samples are.
             edges: Which columns share a factor, as "a - b" by name; "a - b - c" is one factor of three.
-                Without, each column is joined to the next. Every column has a factor of its own besides.
+                Without, the tree that is likeliest for the training rows; each column is joined to the next
+                where there are none. Every column has a factor of its own besides.
             objective: "exact" likelihood, "pseudo" likelihood, "persistent" chains; "auto" chooses.
             chains: Number of persistent chains.
         """
         domain = data.domain.require(Categories)
         label, count = label_of(data.labels, domain), len(domain.sizes)
         every = joined(domain, label)
-        pairs = list(itertools.pairwise(range(count))) if edges is None else scopes_of(every, edges)
+        pairs = _likely_pairs(data, domain.sizes) if edges is None else scopes_of(every, edges)
         if label is not None:
             pairs = beside_columns(pairs, count)
         return cls(domain, [*((v,) for v in range(len(every.sizes))), *pairs], objective, chains, label)
@@ -161,3 +166,12 @@ class MarkovRandomField(FieldModel):
                 setattr(self, name, torch.zeros(shapes[name], dtype=torch.int64, device=self.device))
         if "log_tables" in shapes and self.log_tables.shape != shapes["log_tables"]:
             self.log_tables = nn.Parameter(self.log_tables.new_zeros(shapes["log_tables"]))
+
+
+def _likely_pairs(data: Described, sizes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the edges of the likeliest tree of the training rows; a chain of the columns without rows."""
+    x = data.train.head(_MOST_ROWS).x if isinstance(data, Dataset) else None
+    if not isinstance(x, Tensor) or sum(sizes) > _MOST_STATES or not bool((x >= 0).all(1).any()):
+        return list(itertools.pairwise(range(len(sizes))))
+    parents = chow_liu(Table(x[(x >= 0).all(1)].cpu().numpy(), sizes))
+    return sorted((min(v, *above), max(v, *above)) for v, above in enumerate(parents) if above)
