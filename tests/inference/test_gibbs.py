@@ -299,6 +299,12 @@ def test_a_sandwich_of_annealed_gibbs_holds_log_z_between_its_bounds() -> None:
     assert "effective sample sizes" in str(found)
 
 
+def test_a_matrix_of_numpy_is_read_as_a_tensor_is() -> None:
+    P = np.array([[0.9, 0.1], [0.2, 0.8]])
+    assert chains.stationary(P).tolist() == pytest.approx([2 / 3, 1 / 3], abs=1e-12)  # type: ignore[arg-type]
+    assert chains.spectral_gap(P) == pytest.approx(0.3, abs=1e-6)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("task", "said"),
     [
@@ -319,6 +325,8 @@ def test_a_sandwich_of_annealed_gibbs_holds_log_z_between_its_bounds() -> None:
         (lambda: chains.stationary(torch.ones(2, 3)), "square"),
         (lambda: chains.spectral_gap(torch.ones(2, 2)), "sum to one"),
         (lambda: chains.metropolis_matrix(torch.zeros(3), torch.eye(2)), "log-weights"),
+        (lambda: chains.metropolis_matrix(torch.tensor([0.0, torch.nan]), torch.eye(2)), "state 1 is nan"),
+        (lambda: chains.metropolis_matrix(torch.tensor([torch.inf, 0.0]), torch.eye(2)), "state 0 is inf"),
     ],
 )
 def test_wrong_input_gets_one_clear_line(task: Callable[[], object], said: str) -> None:

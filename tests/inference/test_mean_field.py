@@ -37,6 +37,23 @@ def test_the_bound_of_independent_variables_is_that_of_their_joint() -> None:
     )
 
 
+def test_a_bound_of_what_is_no_distribution_over_the_variables_is_refused() -> None:
+    graph = random_graph(3, zeros=0.0)
+    q = some_distribution(graph.sizes, 0)
+    marginals = [np.full(size, 1 / size) for size in graph.sizes]
+    negative = q.table.copy()
+    negative.flat[0], negative.flat[1] = -0.1, negative.flat[0] + negative.flat[1] + 0.1  # sums to one
+    for table in (2 * q.table, negative):
+        with pytest.raises(DataError, match="q is no distribution"):
+            variational_bound(graph, Factor(q.scope, table))
+    with pytest.raises(DataError, match="the graph is over"):
+        variational_bound(graph, Factor(q.scope[:-1], q.table.sum(-1)))
+    with pytest.raises(DataError, match="the marginal of variable 1 is no distribution"):
+        elbo(graph, [marginals[0], 2 * marginals[1], *marginals[2:]])
+    with pytest.raises(DataError, match="the graph is over"):
+        elbo(graph, marginals[:-1])
+
+
 def test_mean_field_climbs_to_a_bound_below_log_z_and_its_gap_is_the_divergence() -> None:
     for seed in range(15):
         graph = random_graph(seed, zeros=0.0)

@@ -34,6 +34,7 @@ __all__ = ["MeanField", "elbo", "entropy", "expected_log", "mean_field", "variat
 
 _FLOOR = 50.0  # nats below a factor's largest entry that a zero counts as while blocks move
 _FORBIDDEN = 1e5
+_SLACK = 1e-6  # how far the sum of a distribution may be from one
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,22 +79,48 @@ def variational_bound(graph: FactorGraph, q: Factor) -> float:
         graph: The factors.
         q: Any joint distribution over all variables.
 
+    Raises:
+        DataError: If q is no distribution over the variables of the graph: what is bounded then is not log Z.
+
     Example:
         >>> graph = FactorGraph((2,), (Factor((0,), np.array([1.0, 3.0])),))
         >>> round(variational_bound(graph, Factor((0,), np.array([0.25, 0.75]))), 6)  # p itself: ln 4
         1.386294
     """
+    want = tuple(graph.sizes[v] for v in q.scope if v < len(graph.sizes))
+    if sorted(q.scope) != list(range(len(graph.sizes))) or q.table.shape != want:
+        raise DataError(
+            f"q is over {q.scope} with the shape {q.table.shape}; the graph is over {graph.sizes}"
+        )
+    _check_sum(q.table, "q")
     return expected_log(graph, q) + entropy(q.table)
 
 
 def elbo(graph: FactorGraph, marginals: Sequence[Floats]) -> float:
-    """Return the bound E_q[log prod_f f] + H(q) in nats of independent variables: at most log Z."""
+    """Return the bound E_q[log prod_f f] + H(q) in nats of independent variables: at most log Z.
+
+    Raises:
+        DataError: If there is not a distribution for each variable.
+    """
+    if tuple(p.shape for p in marginals) != tuple((size,) for size in graph.sizes):
+        raise DataError(
+            f"marginals of the shapes {[p.shape for p in marginals]}; the graph is over {graph.sizes}"
+        )
+    for v, p in enumerate(marginals):
+        _check_sum(p, f"the marginal of variable {v}")
     total = sum(entropy(p) for p in marginals)
     for factor in graph.factors:
         part = _outer([marginals[v] for v in factor.scope])
         with np.errstate(divide="ignore", invalid="ignore"):
             total += float(np.where(part > 0, part * np.log(factor.table), 0.0).sum())
     return total
+
+
+def _check_sum(table: Floats, what: str) -> None:
+    """Refuse what is no distribution."""
+    total = float(table.sum())
+    if not (table >= 0).all() or abs(total - 1) > _SLACK:
+        raise DataError(f"{what} is no distribution: it has negative entries or sums to {total:.6g}, not 1")
 
 
 def mean_field(

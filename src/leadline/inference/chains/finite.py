@@ -39,12 +39,16 @@ def metropolis_matrix(log_weights: Tensor, proposal: Tensor) -> Tensor:
 
     Raises:
         ShapeError: If the shapes do not fit.
-        DataError: If Q is no transition matrix.
+        DataError: If Q is no transition matrix, or a log-weight is NaN or infinite.
     """
-    Q = _matrix(proposal)
+    Q, log_weights = _matrix(proposal), torch.as_tensor(log_weights)
     if log_weights.shape != Q.shape[:1]:
         raise ShapeError(f"{len(Q)} states need as many log-weights, got {tuple(log_weights.shape)}")
     w = log_weights.double()
+    lost = w.isnan() | (w == torch.inf)
+    if bool(lost.any()):
+        at = int(lost.int().argmax())
+        raise DataError(f"the log-weight of state {at} is {float(w[at])}")
     log_ratio = w[None] - w[:, None] + Q.T.log() - Q.log()
     P = Q * log_ratio.nan_to_num(nan=-torch.inf).clamp(max=0.0).exp()
     P.fill_diagonal_(0.0)
@@ -137,6 +141,7 @@ def balance_error(matrix: Tensor, pi: Tensor) -> float:
 
 def _matrix(matrix: Tensor) -> Tensor:
     """Return P in float64 if it is a transition matrix."""
+    matrix = torch.as_tensor(matrix)
     if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
         raise ShapeError(f"a transition matrix is square, got {tuple(matrix.shape)}")
     P = matrix.double()
