@@ -265,3 +265,16 @@ def test_large_machines_are_given_fewer_temperatures_but_never_below_the_least(
     layer = RBM(Bits((visible,)), hidden).two_layers()
     path = partition._path(layer, 2, torch.Generator().manual_seed(0))
     assert path.temperatures == (1000, most)
+
+
+@pytest.mark.parametrize("name", ["rbm", "dbn", "dbm", "energy"])
+def test_a_method_that_is_none_and_numbers_out_of_range_are_refused(name: str) -> None:
+    data = tiny("vectors" if name == "energy" else "bits")
+    model: Any = build(name, data)
+    with pytest.raises(OptionError, match=r'unknown method "exat" \(did you mean "exact"'):
+        model.log_partition("exat")
+    with pytest.raises(OptionError, match="chains must be at least 1, got 0"):
+        model.log_partition("ais", chains=0)
+    if name != "energy":
+        with pytest.raises(OptionError, match="steps must be at least 1, got -1"):
+            model.sample(2, steps=-1)

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from leadline.core.errors import OptionError
 from leadline.core.randomness import bernoulli, normal, uniform
 from leadline.nets.centring import Centring
 from leadline.nets.contrast import Contrast
@@ -168,7 +169,13 @@ class BoltzmannLayer(nn.Module, ABC):
         return self.chain[place.clamp(max=len(self.chain) - 1)]
 
     def chain_end(self, inputs: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return visible units after `steps` >= 1 Gibbs steps that begin at inputs (n, H)."""
+        """Return visible units after `steps` Gibbs steps that begin at inputs (n, H).
+
+        Raises:
+            OptionError: If `steps` is below 1.
+        """
+        if steps < 1:
+            raise OptionError(f"steps must be at least 1, got {steps}")
         for _ in range(steps - 1):
             inputs = self.inputs(self.draw_visible(inputs, generator))
         return self.draw_visible(inputs, generator)

@@ -22,15 +22,16 @@ Departs from the source:
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from leadline.core import OptionError, Quantity
+from leadline.core.errors import unknown_name
 from leadline.inference.annealed import AISResult, LogDensity, Transition, annealed_importance
 
-__all__ = ["Annealing", "Method", "Path", "annealing", "resampled"]
+__all__ = ["Annealing", "Method", "Path", "annealing", "checked_method", "resampled"]
 
 Method = Literal["auto", "exact", "ais", "lower", "upper"]
 
@@ -150,6 +151,19 @@ class Annealing:
         interval = (value - _NORMAL * spread, value + _NORMAL * spread)
         protocol = f"{how}, effective sample size {ess:.0f}; in expectation"
         return Quantity(value, "nats", kind, spread, interval, len(run.log_weights), protocol)
+
+
+def checked_method(method: Method, chains: int) -> Method:
+    """Return how log Z is to be found, if there is such a way and a particle.
+
+    Raises:
+        OptionError: If not.
+    """
+    if method not in get_args(Method):
+        raise unknown_name("method", method, get_args(Method))
+    if chains < 1:
+        raise OptionError(f"chains must be at least 1, got {chains}")
+    return method
 
 
 def annealing(path: Path, temperatures: int | None, generator: torch.Generator) -> Annealing:

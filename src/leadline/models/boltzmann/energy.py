@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from leadline.core import Batch, Density, Described, Domain, Images, OptionError, Quantity, Vectors, counted
 from leadline.core.randomness import generator_for, normal, uniform
 from leadline.inference.chains import Hamiltonian, Langevin, Metropolis, Unadjusted
-from leadline.models.boltzmann.annealing import Annealing, Method, Path, annealing
+from leadline.models.boltzmann.annealing import Annealing, Method, Path, annealing, checked_method
 from leadline.models.boltzmann.partition import Remembered, density_of, estimate_tensor
 from leadline.models.boltzmann.visible import Visible
 from leadline.nets.architecture import is_convolutional
@@ -212,7 +212,9 @@ class Energy(nn.Module):
 
         Raises:
             ValueError: If "exact" is asked of more than two dimensions.
+            OptionError: If there is no such method, or a number is out of range.
         """
+        method = checked_method(method, chains)
         few = self.domain.dims in _POINTS
         if method == "exact" and not few:
             raise ValueError(f"log Z is summed over at most 2 dimensions, got {self.domain.dims}")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from leadline.core import Bits, Domain, Quantity, Vectors
-from leadline.models.boltzmann.annealing import Method
+from leadline.models.boltzmann.annealing import Method, checked_method
 from leadline.models.boltzmann.partition import (
     MOST_ENUMERATED,
     Remembered,
@@ -68,8 +68,9 @@ class Machine(nn.Module, ABC):
 
         Raises:
             ValueError: If "exact" is asked of a machine with more than 20 units to sum over.
+            OptionError: If there is no such method, or a number is out of range.
         """
-        layer = self.two_layers()
+        layer, method = self.two_layers(), checked_method(method, chains)
         if method == "exact" or (method == "auto" and layer.enumerated <= MOST_ENUMERATED):
             return self._partition(layer.parameters(), lambda: summed_partition(layer))
         found = self._partition(

@@ -156,11 +156,11 @@ class RBM(Machine):
 
         Chains begin at the persistent ones where there are any, else blind.
 
-
         Args:
             n: Number of chains.
             generator: Source of randomness.
-            steps: Length of the chains, `burn_in` by default; a machine with far-apart modes needs more.
+            steps: Length of the chains, `burn_in` by default, 0 for their starts; a machine with far-apart
+                modes needs more.
         """
         with torch.no_grad():
             v = self.layer.begin(n, generator)
