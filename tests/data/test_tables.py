@@ -315,3 +315,8 @@ def test_a_missing_category_may_be_kept_and_a_missing_number_may_not(tmp_path):
         load(table(tmp_path / "a.csv", rows, "a,b"))
     with pytest.raises(DataError, match=r'"a" is missing; mend it, or leave it out'):
         load(table(tmp_path / "b.csv", ["?,u", *rows[2:]], "a,b"))
+
+
+def test_rows_of_categories_repeat_by_chance_and_a_single_category_is_told(tmp_path):
+    rows = [f"{'uv'[i % 2]},k,{'xyz'[i % 3]}" for i in range(60)]
+    assert load(table(tmp_path / "a.csv", rows, "a,b,c")).problems == ("columns of a single category: b",)

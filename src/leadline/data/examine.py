@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from leadline.core import Domain, Ragged
+from leadline.core import Categories, Domain, Ragged
 from leadline.data.dataset import Split
 from leadline.data.found import Found, Part
 
@@ -25,6 +25,8 @@ def examined(found: Found, parts: dict[str, Part], splits: dict[str, Split], dom
     lines = [*_classes(found, parts)]
     if any(part.data.streamed for part in parts.values()):
         return lines
+    if isinstance(domain, Categories):  # rows of few categories repeat by chance
+        return [*lines, *_single(domain)]
     keys = {name: _keys(part.data.x) for name, part in parts.items()}
     lines += _repeated(parts, keys)
     given = "test" in parts
@@ -98,6 +100,14 @@ def _columns(x: Tensor, domain: Domain) -> Iterator[str]:
             f"real columns of at most {FEW_VALUES} values: {_some(few)}; "
             "a density of them can grow without bound"
         )
+
+
+def _single(domain: Categories) -> Iterator[str]:
+    """Tell of columns of one category."""
+    names = domain.columns or tuple(f"x{v}" for v in range(len(domain.sizes)))
+    alone = [name for name, size in zip(names, domain.sizes, strict=True) if size == 1]
+    if alone:
+        yield f"columns of a single category: {_some(alone)}"
 
 
 def _some(names: list[str]) -> str:
