@@ -1,11 +1,13 @@
 """Annealed importance sampling against normal densities, whose constants are known."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from leadline.core import ShapeError
 from leadline.inference.annealed import AISResult, Sandwich, annealed_importance
 
 SCALE = 0.3  # exp(-x^2 / (2 SCALE^2)) integrates to SCALE sqrt(2 pi); the start's to sqrt(2 pi)
@@ -108,3 +110,14 @@ def test_one_particle_claims_no_precision() -> None:
 def test_nothing_to_average_is_refused(particles: int, temperatures: int) -> None:
     with pytest.raises(ValueError, match="two temperatures and a particle"):
         run(temperatures=temperatures, particles=particles)
+
+
+@pytest.mark.parametrize(("given", "said"), [(lambda x, t: -x, r"\(5, 2\)"), (lambda x, t: 1.0, "float")])
+def test_a_density_that_gives_no_number_a_particle_is_refused(given: Any, said: str) -> None:
+    with pytest.raises(ShapeError, match=rf"a number a particle, shape \(5,\), got {said}"):
+        annealed_importance(given, lambda x, *_: x, torch.zeros(5, 2), torch.linspace(0, 1, 3))
+
+
+def test_temperatures_may_stand_in_a_list() -> None:
+    found = annealed_importance(lambda x, t: t * x[:, 0], lambda x, *_: x, torch.ones(5, 2), [0.0, 0.5, 1.0])  # type: ignore[arg-type]
+    assert found.log_ratio == pytest.approx(1.0)

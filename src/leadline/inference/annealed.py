@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from leadline.core.errors import ShapeError
 from leadline.core.telling import each_told
 
 __all__ = ["AISResult", "Sandwich", "annealed_importance", "sandwich"]
@@ -121,13 +122,19 @@ def annealed_importance(
 
     Raises:
         ValueError: If there are fewer than two temperatures or no particle.
+        ShapeError: If log_density does not give a number a particle.
     """
+    temperatures = torch.as_tensor(temperatures)
     if temperatures.numel() < 2 or start.shape[0] < 1:
         raise ValueError(
             f"needs two temperatures and a particle, got {temperatures.numel()} and {start.shape[0]}"
         )
     path = temperatures.tolist()
     x = start
+    told = log_density(x, path[0])
+    if not isinstance(told, Tensor) or told.shape != start.shape[:1]:
+        shape = tuple(told.shape) if isinstance(told, Tensor) else type(told).__name__
+        raise ShapeError(f"log_density must give a number a particle, shape ({len(start)},), got {shape}")
     log_weights = torch.zeros(start.shape[0], dtype=torch.float64)
     for before, after in each_told("annealing", list(itertools.pairwise(path))):
         log_weights += (log_density(x, after) - log_density(x, before)).cpu().double()
@@ -158,6 +165,7 @@ def sandwich(
     Raises:
         ValueError: If there are fewer than two temperatures or no particle.
     """
+    temperatures = torch.as_tensor(temperatures)
     forward = annealed_importance(log_density, transition, start, temperatures, generator)
     backward = annealed_importance(log_density, transition, end, temperatures.flip(0), generator)
     return Sandwich(forward, backward)
