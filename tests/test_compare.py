@@ -15,7 +15,7 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 from torch import Tensor, nn
 
-from leadline.comparison import Comparison, compare, ranks, seconds_of, told_apart
+from leadline.comparison import Comparison, compare, ranks, told_apart
 from leadline.comparison.comparing import _Crew
 from leadline.comparison.parcels import packed
 from leadline.comparison.plan import Control, Trial
@@ -32,6 +32,7 @@ from leadline.core import (
     Quantity,
     RunError,
 )
+from leadline.core.durations import seconds_of
 from leadline.data import Dataset
 from leadline.measures import Reading, critic
 from tests.tiny import tiny
@@ -252,7 +253,7 @@ def test_a_budget_is_read_as_time(text: str | float, seconds: float) -> None:
     assert seconds_of(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["soon", "0s", -1, "1d", math.inf, math.nan])
+@pytest.mark.parametrize("text", ["soon", "0s", -1, "1d", math.inf, math.nan, [3], True])
 def test_a_budget_that_is_no_time_is_told(text: str | float) -> None:
     with pytest.raises(OptionError, match="budget must be"):
         seconds_of(text)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from leadline.core import Batch, Described, InterruptedFit
+from leadline.core import Batch, Described, InterruptedFit, OptionError
 from leadline.training import Run, fit
 from leadline.training.checkpoint import LAST, Position
 from leadline.training.files import read_tensors, write_tensors
@@ -92,7 +92,7 @@ def learned(clock: Clock, **settings: Any) -> Stacked:
     return model
 
 
-def timed(model: nn.Module, clock: Clock, budget: float) -> Run:
+def timed(model: nn.Module, clock: Clock, budget: float | str) -> Run:
     """Return the run of a training whose steps each take a second beside what the model takes."""
 
     def second(model: nn.Module, step: int) -> None:
@@ -201,3 +201,10 @@ def test_the_share_of_a_phase_is_what_was_left_over_the_phases_that_were_left(
     session.clock = session._began = clock.now - 7  # seconds before the first step of this process
     session._stepped = False
     assert session.spent() == pytest.approx(spent)
+
+
+def test_a_budget_may_be_told_in_words(clock: Clock) -> None:
+    run = timed(Tower(tiny("images")), clock, budget="0.5m")
+    assert run.settings["budget"] == 30.0
+    with pytest.raises(OptionError, match="budget must be"):
+        timed(Tower(tiny("images")), clock, budget="soon")

@@ -72,10 +72,11 @@ def fit(  # noqa: PLR0913
       leadline fit vae ./photos --set latent=32 --epochs 20 --out runs/a
       leadline fit --resume --out runs/a
     """
-    from leadline.cli.values import seconds
+    from leadline.core.durations import seconds_of
 
     settings: dict[str, Any] = {
-        "epochs": epochs, "steps": steps, "budget": seconds(budget), "batch_size": batch_size,
+        "epochs": epochs, "steps": steps, "budget": budget and seconds_of(budget, "--budget"),
+        "batch_size": batch_size,
         "optimizer": optimizer, "lr": lr, "lr_groups": _rates(lr_groups), "freeze": freeze,
         "optimizer_options": _optimizer_options(optimizer_options),
         "schedule": schedule, "warmup": warmup, "weight_decay": weight_decay, "clip": clip,

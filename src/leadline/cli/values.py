@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from leadline.core import OptionError
 from leadline.core.errors import unknown_name
 
-__all__ = ["assigned", "described", "options_after", "parsed", "plain_values", "seconds"]
+__all__ = ["assigned", "described", "options_after", "parsed", "plain_values"]
 
 _TRUTH = {
     "true": True,
@@ -23,7 +23,6 @@ _TRUTH = {
     "0": False,
 }
 _SEVERAL = (tuple, list, Sequence)
-_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
 
 
 def options_after(function: Any, first: Sequence[str]) -> dict[str, inspect.Parameter]:
@@ -203,22 +202,3 @@ def _written(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return ",".join(str(item) for item in value)
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
-
-
-def seconds(text: str | None, flag: str = "--budget") -> float | None:
-    """Return a duration such as 90, 60s, 2m or 1h in seconds, or None.
-
-    Raises:
-        OptionError: If it is none, or not above zero.
-    """
-    if text is None:
-        return None
-    number = text.strip().rstrip("smhin ")
-    unit = text.strip()[len(number) :].strip()
-    try:
-        value = float(number) * _UNITS[unit]
-    except (ValueError, KeyError):
-        raise OptionError(f"{flag} {text}: give a duration, e.g. 60s, 2m or 1h") from None
-    if not 0 < value < float("inf"):
-        raise OptionError(f"{flag} {text}: must be above zero")
-    return value

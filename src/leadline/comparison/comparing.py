@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,14 +17,14 @@ from leadline.comparison.parcels import packed
 from leadline.comparison.plan import Control, Models, Plan, Trial, planned, tasks_of
 from leadline.comparison.trial import Terms, control_record, failed_record, record_path, trial_record
 from leadline.core import InterruptedFit, LeadlineError, OptionError, RunError
+from leadline.core.durations import seconds_of
 from leadline.core.errors import no_data_set
 from leadline.data import Dataset
 from leadline.training.files import read_json
 
-__all__ = ["BUDGET", "compare", "seconds_of"]
+__all__ = ["BUDGET", "compare"]
 
 BUDGET = 12.0
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def compare(  # noqa: PLR0913
@@ -92,22 +91,6 @@ def compare(  # noqa: PLR0913
         terms = Terms(seconds, epochs, steps, threads, place, resume, progress, critics)
         _work(result, plan, done, _Crew(data, terms, count, progress=progress))
     return result
-
-
-def seconds_of(budget: float | str) -> float:
-    """Return seconds of a number or of text such as "60s", "2m" or "1.5h".
-
-    Raises:
-        OptionError: If it is neither, or not above zero.
-    """
-    if isinstance(budget, str):
-        found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smh]?)\s*", budget)
-        if found is None:
-            raise OptionError(f'budget must be a time such as "60s", "2m" or "1h", got "{budget}"')
-        budget = float(found[1]) * _UNITS[found[2] or "s"]
-    if not 0 < budget < float("inf"):
-        raise OptionError(f"budget must be above 0 seconds, got {budget}")
-    return float(budget)
 
 
 class _Crew:

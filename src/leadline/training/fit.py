@@ -21,6 +21,7 @@ from leadline.core import (
     Recipe,
     RunError,
 )
+from leadline.core.durations import seconds_of
 from leadline.core.errors import no_data_set, unknown_name
 from leadline.core.randomness import derive_seed
 from leadline.core.verbs import has_verb, way_of
@@ -65,7 +66,7 @@ def fit(  # noqa: PLR0913
     *,
     epochs: int | None = None,
     steps: int | None = None,
-    budget: float | None = None,
+    budget: float | str | None = None,
     batch_size: int | None = None,
     optimizer: str | None = None,
     lr: float | None = None,
@@ -110,8 +111,9 @@ def fit(  # noqa: PLR0913
         epochs: Passes over the training split in each phase, or most sweeps. Without epochs, steps
             and budget: 20, or as many as make 2,000 steps; 200 sweeps.
         steps: Most steps of each phase; with `epochs` too, whichever ends first.
-        budget: Most seconds of training after the first step (in which code is compiled); each phase may take
-            an even share of what those before it left. A run with a budget depends on the machine's speed.
+        budget: Most seconds of training after the first step (in which code is compiled), a number or "60s",
+            "2m", "1h"; each phase may take an even share of what those before it left. A run with a budget
+            depends on the machine's speed.
         batch_size: Samples of a batch (128), over all processes together.
         optimizer: sgd, noisy_sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs, gd or sam
             ("adam"). `gd` descends on the whole training split, read in parts of `batch_size`; `sam` climbs
@@ -159,7 +161,8 @@ def fit(  # noqa: PLR0913
     wanted: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
         "optimizer_options": dict(optimizer_options) if optimizer_options is not None else None,
-        "schedule": schedule, "clip": clip, "steps": steps, "budget": budget,
+        "schedule": schedule, "clip": clip, "steps": steps,
+        "budget": None if budget is None else seconds_of(budget),
         "precision": precision, "channels_last": channels_last, "weight_decay": weight_decay,
         "warmup": warmup,
     }  # fmt: skip
