@@ -3,44 +3,38 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from leadline.catalog import build
 from leadline.core import DataError, InterruptedFit, OptionError, RunError
 from leadline.data import Split
 from leadline.training import fit, open_run, refresh_batchnorm
 from leadline.training.files import read_tensors, write_json
+from tests.programs import program
 from tests.tiny import tiny
 from tests.training.learners import MODELS, Adversaries, Classifier
 
-ROOT = Path(__file__).parents[2]
-LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.training.spread")
+QUIET = ("-W", "ignore", "-m")
+LAUNCH = (
+    *QUIET,
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node=2",
+    "-m",
+    "tests.training.spread",
+)
 KILLS = {"descend": 20, "players": 6, "sweep": 6, "stack": 8}
-
-
-def program(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
 
 
 @pytest.mark.parametrize("way", MODELS)
 def test_a_training_killed_at_random_moments_ends_with_the_same_bytes(way: str, tmp_path: Path) -> None:
-    done = program("-m", "tests.training.killed", way, str(tmp_path), str(KILLS[way]))
+    done = program(*QUIET, "tests.training.killed", way, str(tmp_path), str(KILLS[way]))
     assert done.stdout.split() == [str(KILLS[way]), "True"], done.stderr[-2000:]
 
 
@@ -78,13 +72,16 @@ def test_a_run_is_extended_by_more_epochs_as_if_it_had_had_them_from_the_start(t
 
 def test_control_c_stops_after_the_step_with_a_checkpoint_and_says_how_to_resume(tmp_path: Path) -> None:
     data = tiny("images")
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(InterruptedFit, match=r"resume=True with out="):
-        fit(Classifier(data), data, steps=10**6, out=tmp_path, progress=False, threads=1)
-    time.sleep(0.1)
+
+    def press(model: nn.Module, step: int) -> None:
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(InterruptedFit, match=r"after step 7; .*resume=True with out="):
+        fit(Classifier(data), data, steps=10**6, out=tmp_path, progress=False, threads=1, after_step=press)
     run = open_run(tmp_path, model=Classifier(data))
     assert run.status == "interrupted"
-    assert run.steps > 0
+    assert run.steps == 7
     done = fit(
         Classifier(data), data, steps=run.steps + 3, out=tmp_path, resume=True, progress=False, threads=1
     )
@@ -116,7 +113,7 @@ try:
 except RunError as error:
     print(error)
 """
-    done = program("-c", script)
+    done = program("-B", "-W", "ignore", "-c", script)  # cut off, compiled code would stay
     assert done.stdout.startswith("cannot write"), done.stderr
     assert "last checkpoint is kept" in done.stdout
     data = tiny("images")
@@ -165,7 +162,7 @@ def test_a_run_killed_before_its_end_opens_with_its_last_good_weights(finished: 
     ("kind", "sharding"), [("classifier", "none"), ("players", "none"), ("classifier", "full")]
 )
 def test_two_processes_end_with_the_weights_of_one(kind: str, sharding: str, tmp_path: Path) -> None:
-    alone = program("-m", "tests.training.spread", kind, "none", str(tmp_path / "one"))
+    alone = program(*QUIET, "tests.training.spread", kind, "none", str(tmp_path / "one"))
     assert alone.returncode == 0, alone.stderr[-2000:]
     both = program(*LAUNCH, kind, sharding, str(tmp_path / "two"))
     assert both.returncode == 0, both.stderr[-3000:]
