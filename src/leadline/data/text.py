@@ -26,6 +26,7 @@ UNKNOWN_TOKEN = "<unk>"
 LEVELS = {"char": "", "word": " "}
 MOST_WORDS = 10_000
 HELD_OUT = 0.1
+_BLOCK = 1 << 20  # bytes
 FEWEST = 3
 PIECE = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
 
@@ -109,7 +110,10 @@ def bytes_of_file(path: Path) -> bytes:
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rb") as stream:
-            data = stream.read(most + 1)
+            data = bytearray()
+            # in blocks: memory for the whole size asked for would be set aside at once
+            while len(data) <= most and (block := stream.read(_BLOCK)):
+                data += block
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged or cut off ({error}); fetch it again") from error
     if len(data) > most:

@@ -14,12 +14,13 @@ Source:
 import math
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import polygamma, psi
 from torch import Tensor
+
+from leadline.inference.compiled import kept
 
 __all__ = ["Floats", "digamma", "dirichlet", "log_gamma", "most_likely_dirichlet", "polya_step"]
 
@@ -28,7 +29,7 @@ _LEAST, _MOST = 1e-6, 1e6
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-@numba.njit(inline="always", cache=True)
+@kept(inline="always")
 def digamma(x: float) -> float:
     """Return the derivative of log gamma at x > 0, to about 1e-11."""
     y = x + 6.0
@@ -40,7 +41,7 @@ def digamma(x: float) -> float:
     return math.log(y) - 0.5 / y - tail - shift
 
 
-@numba.njit(inline="always", cache=True)
+@kept(inline="always")
 def log_gamma(x: float) -> float:
     """Return log gamma at x > 0, to about 1e-11."""
     y = x + 6.0

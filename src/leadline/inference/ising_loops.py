@@ -17,6 +17,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from leadline.inference.compiled import kept
 from leadline.inference.words import advanced, streams
 
 __all__ = ["checkerboard", "packed", "unpacked"]
@@ -27,7 +28,7 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ZERO = np.uint64(0)
 
 
-@numba.njit(cache=True, parallel=True)
+@kept(parallel=True)
 def checkerboard(words: Words, masks: Words, seed: np.uint64, sweeps: int, periodic: bool) -> None:  # noqa: FBT001
     """Update every site of a lattice `sweeps` times in place, one colour of the checkerboard after the other.
 
@@ -46,7 +47,7 @@ def checkerboard(words: Words, masks: Words, seed: np.uint64, sweeps: int, perio
             _line(words[block], masks, random[line], i, (i + half) % 2, periodic)
 
 
-@numba.njit(cache=True)
+@kept()
 def _line(words: Words, masks: Words, random: Words, i: int, first: int, periodic: bool) -> None:  # noqa: FBT001
     """Update the sites of row i at columns first, first + 2, ..."""
     h, w = words.shape
@@ -85,7 +86,7 @@ def _line(words: Words, masks: Words, random: Words, i: int, first: int, periodi
     random[0], random[1], random[2], random[3] = s0, s1, s2, s3
 
 
-@numba.njit(cache=True, parallel=True)
+@kept(parallel=True)
 def packed(spins: NDArray[np.int8], words: Words) -> None:
     """Write spins (c, h, w), up where positive, into words (b, h, w)."""
     c, h, w = spins.shape
@@ -99,7 +100,7 @@ def packed(spins: NDArray[np.int8], words: Words) -> None:
             words[block, i, j] = word
 
 
-@numba.njit(cache=True, parallel=True)
+@kept(parallel=True)
 def unpacked(words: Words, spins: NDArray[np.int8]) -> None:
     """Write words (b, h, w) into spins -1 and 1 (c, h, w)."""
     c, h, w = spins.shape

@@ -12,13 +12,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from leadline.inference.compiled import kept
+
 __all__ = ["ascend", "moments"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@kept(parallel=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def ascend(  # noqa: PLR0913
     starts: Ints,
     columns: Ints,
@@ -73,14 +75,14 @@ def ascend(  # noqa: PLR0913
             last = value
 
 
-@numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@kept(error_model="numpy", fastmath={"reassoc", "contract"})
 def _times(term: Floats, lit: Floats, mean: float) -> None:
     """Put the factor of a cause into the terms."""
     for j in range(len(term)):
         term[j] *= 1 - mean * lit[j]
 
 
-@numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@kept(error_model="numpy", fastmath={"reassoc", "contract"})
 def _without(term: Floats, lit: Floats, mean: float) -> float:
     """Take the factor of a cause out of the terms, and return what they lose when the cause is on."""
     loss = 0.0
@@ -90,7 +92,7 @@ def _without(term: Floats, lit: Floats, mean: float) -> float:
     return loss
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@kept(parallel=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def moments(
     starts: Ints, columns: Ints, lit: Floats, m: Floats, mean: Floats, terms: Floats, shown: Floats
 ) -> None:

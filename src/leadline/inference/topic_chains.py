@@ -26,10 +26,10 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 
+from leadline.inference.compiled import kept
 from leadline.inference.dirichlet import Floats
 
 __all__ = ["LANES", "MOST_MOVES", "gibbs_sweep", "left_to_right", "log_joint", "shared_left_to_right", "step"]
@@ -40,7 +40,7 @@ _SHARES = 8  # shares of the documents a thread takes, one after the other
 LANES = 16  # topics are padded to a multiple, so that rows fill vector registers
 
 
-@numba.njit(inline="always", cache=True)
+@kept(inline="always")
 def _next(state):  # type: ignore[no-untyped-def]
     """Return a draw from U[0, 1), and move the state (1,) uint64."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -51,7 +51,7 @@ def _next(state):  # type: ignore[no-untyped-def]
     return np.float32(x >> np.uint64(40)) * np.float32(5.9604644775390625e-08)
 
 
-@numba.njit(cache=True, nogil=True)
+@kept(nogil=True)
 def _count(starts, tokens, z, counts, documents):  # type: ignore[no-untyped-def]
     """Add each token to the table of its word (V, K') and to that of its document (n, K')."""
     for d in range(len(starts) - 1):
@@ -60,7 +60,7 @@ def _count(starts, tokens, z, counts, documents):  # type: ignore[no-untyped-def
             documents[d, z[i]] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@kept(nogil=True)
 def _looked_up(counts, table):  # type: ignore[no-untyped-def]
     """Return the sum of table[k, count] over all counts (n, K) of column k: a function of whole numbers."""
     total = 0.0
@@ -70,7 +70,7 @@ def _looked_up(counts, table):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kept(fastmath=True, nogil=True, error_model="numpy")
 def gibbs_sweep(  # type: ignore[no-untyped-def] # noqa: C901, PLR0913
     starts, tokens, z, a, eta, counts, mass, documents, seed
 ):  # fmt: skip
@@ -190,7 +190,7 @@ def _summed_log_gamma(counts: Floats, prior: Floats) -> float:
     return float(_looked_up(counts, table))
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kept(fastmath=True, nogil=True, error_model="numpy")
 def left_to_right(  # type: ignore[no-untyped-def]
     starts, tokens, topics, a, particles, seeds, most=MOST_MOVES
 ):  # fmt: skip
@@ -269,14 +269,14 @@ def shared_left_to_right(
         return np.concatenate(list(parts))
 
 
-@numba.njit(inline="always", cache=True)
+@kept(inline="always")
 def _move(z, held, row, j, p, state):  # type: ignore[no-untyped-def]
     """Draw the topic of token j given the others."""
     held[z[j]] -= 1
     _place(z, held, row, j, p, state)
 
 
-@numba.njit(inline="always", cache=True)
+@kept(inline="always")
 def _place(z, held, row, j, p, state):  # type: ignore[no-untyped-def]
     """Draw a topic for token j, which has none."""
     K = len(held)
@@ -292,7 +292,7 @@ def _place(z, held, row, j, p, state):  # type: ignore[no-untyped-def]
     held[k] += 1
 
 
-@numba.njit(cache=True)
+@kept()
 def _redraw(z, held, weights, i, state):  # type: ignore[no-untyped-def]
     """Draw particles in proportion to their weights, systematically, and even the weights."""
     count = len(weights)

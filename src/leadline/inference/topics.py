@@ -18,9 +18,9 @@ Source:
 
 import math
 
-import numba
 import numpy as np
 
+from leadline.inference.compiled import kept
 from leadline.inference.dirichlet import Floats, digamma, log_gamma
 
 __all__ = ["counted_evidence", "infer", "prepare"]
@@ -31,7 +31,7 @@ _LN2, _INVERSE_LN2 = 0.6931471805599453, 1.4426950408889634
 _TAYLOR = tuple(1.0 / math.factorial(j) for j in range(13))
 
 
-@numba.njit(inline="always", cache=True)
+@kept(inline="always")
 def _weight(x, y):  # type: ignore[no-untyped-def]
     """Return digamma(x) - log(y) for y = x + 6, which is below zero."""
     r = 1.0 / (y * y)
@@ -42,7 +42,7 @@ def _weight(x, y):  # type: ignore[no-untyped-def]
     return -0.5 / y - tail - shift
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kept(fastmath=True, nogil=True, error_model="numpy")
 def _exponents(g, out, powers):  # type: ignore[no-untyped-def]
     """Set `out` to exp(digamma(g)) times a constant, which is returned as its logarithm."""
     K = len(g)
@@ -62,7 +62,7 @@ def _exponents(g, out, powers):  # type: ignore[no-untyped-def]
     return top
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kept(fastmath=True, nogil=True, error_model="numpy")
 def infer(  # type: ignore[no-untyped-def] # noqa: C901, PLR0913
     starts, words, counts, chosen, B, height, a, g, stats, steps, tolerance, known
 ):  # fmt: skip
@@ -135,7 +135,7 @@ def infer(  # type: ignore[no-untyped-def] # noqa: C901, PLR0913
     return bounds
 
 
-@numba.njit(inline="always", cache=True, fastmath=True)
+@kept(inline="always", fastmath=True)
 def _mix(e, row):  # type: ignore[no-untyped-def]
     """Return the sum of the products of two rows."""
     total = e.dtype.type(0)
@@ -144,7 +144,7 @@ def _mix(e, row):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kept(fastmath=True, nogil=True, error_model="numpy")
 def _settle(own, rows, work, g, a, powers, steps, tolerance):  # type: ignore[no-untyped-def]
     """Improve a posterior until it settles; return its bound. work: e, sums and new parameters."""
     K, (e, total) = len(g), (work[0], work[1])
@@ -167,7 +167,7 @@ def _settle(own, rows, work, g, a, powers, steps, tolerance):  # type: ignore[no
     return _bound(own, rows, e, g, a, top)
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kept(fastmath=True, nogil=True, error_model="numpy")
 def _bound(own, rows, e, g, a, top):  # type: ignore[no-untyped-def]
     """Return a document's bound without the constants of its prior and heights, q(z) at its best."""
     K = len(g)
@@ -185,7 +185,7 @@ def _bound(own, rows, e, g, a, top):  # type: ignore[no-untyped-def]
     return value - log_gamma(mass)
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kept(fastmath=True, nogil=True, error_model="numpy")
 def prepare(strength, eta, B, height):  # type: ignore[no-untyped-def]
     """Set B (V, K) and height (V,) from Dirichlet parameters (V, K); return the topics' share of the bound.
 

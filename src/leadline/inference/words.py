@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from leadline.inference.compiled import kept
+
 __all__ = ["advanced", "share_threads", "streams", "word_of"]
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -36,7 +38,7 @@ def share_threads() -> None:
     torch.set_num_threads(wanted)
 
 
-@numba.njit(cache=True)
+@kept()
 def streams(seed: Any, count: int) -> NDArray[np.uint64]:
     """Return the state of `count` streams that all follow from `seed`: (count, 4)."""
     states = np.empty((count, 4), np.uint64)
@@ -49,7 +51,7 @@ def streams(seed: Any, count: int) -> NDArray[np.uint64]:
     return states
 
 
-@numba.njit(cache=True, inline="always")
+@kept(inline="always")
 def advanced(s0: Any, s1: Any, s2: Any, s3: Any) -> Any:
     """Return the next word of a stream, and the state after it."""
     word = s0 + s3

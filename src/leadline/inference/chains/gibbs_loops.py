@@ -5,6 +5,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from leadline.inference.compiled import kept
 from leadline.inference.words import advanced, streams
 
 __all__ = ["sweep", "weighed"]
@@ -12,7 +13,7 @@ __all__ = ["sweep", "weighed"]
 _DROPPED, _UNIT = np.uint64(11), 1.0 / (1 << 53)  # a uniform takes the 53 higher bits of a word
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
+@kept(parallel=True, error_model="numpy")
 def sweep(x: Any, powers: Any, order: Any, seed: Any, sweeps: int, anyhow: bool, lists: Any) -> None:  # noqa: FBT001
     """Update the variables of x (c, d) in place, `sweeps` times len(order) draws a chain.
 
@@ -62,7 +63,7 @@ def sweep(x: Any, powers: Any, order: Any, seed: Any, sweeps: int, anyhow: bool,
             x[chain, v] = state
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
+@kept(parallel=True, error_model="numpy")
 def weighed(x: Any, lists: Any) -> Any:
     """Return the sum of the logs of all factors at each state, (c, d) -> (c,); lists as of `sweep`."""
     logs, _, ends, entries, other_ends, others = lists
